@@ -1,0 +1,57 @@
+/**
+ * Every bound of the program in one place, with the relations between them asserted.
+ *
+ * @module
+ */
+
+import { assert } from "./assert.ts";
+
+/** The bounds. Counts, bytes or milliseconds as the last word of the name says. */
+export const LIMITS = {
+  /** One RPC frame. */
+  frameBytesMax: 1 << 20,
+  /** One signed record in its envelope. */
+  recordBytesMax: 16 << 10,
+  /** CBOR nesting. */
+  cborDepthMax: 16,
+  /** Longest time that a call may be given. */
+  callTimeoutMsMax: 10 * 60_000,
+  /** Inbound calls under way, all peers together; more are answered `overloaded`. */
+  inboundCallsMax: 256,
+  /** Inbound calls under way from one peer. */
+  inboundCallsPerPeerMax: 32,
+  /** Open channels by role; the oldest idle one goes first. */
+  channelsMax: 512,
+  /** Members that a node knows. */
+  membersMax: 10_000,
+  /** Addresses that one node may advertise. */
+  addressesPerNodeMax: 16,
+  /** Candidates that discovery keeps; the least trusted oldest goes first. */
+  candidatesMax: 256,
+  /** Candidates from one unauthenticated source. */
+  candidatesPerSourceMax: 64,
+  /** Open invites. */
+  invitesMax: 1_000,
+  /** Joins waiting for an operator; the newest is refused when full. */
+  pendingJoinsMax: 100,
+  /** Revocations kept. */
+  revocationsMax: 10_000,
+  /** Issuers in one authority epoch. */
+  issuersMax: 7,
+  /** Nonces of join challenges under way. */
+  challengesMax: 1_024,
+  /** Events in the runtime's queue; inbound calls are refused `overloaded` past it. */
+  queueEventsMax: 4_096,
+  /** Entries in the ring of recent events and failures that status shows. */
+  recentEventsMax: 256,
+  /** Assignments and network-wide settings. */
+  assignmentsMax: 1_000,
+  /** One remote command's output. */
+  commandOutputBytesMax: 4 << 20,
+  /** Length of names that people give. */
+  nameCharsMax: 63,
+} as const;
+
+assert(LIMITS.recordBytesMax * 8 <= LIMITS.frameBytesMax, "a frame carries at least eight records");
+assert(LIMITS.inboundCallsPerPeerMax < LIMITS.inboundCallsMax, "one peer cannot take all inbound calls");
+assert(LIMITS.candidatesPerSourceMax < LIMITS.candidatesMax, "one source cannot take all candidates");
