@@ -70,8 +70,10 @@ export interface KeyPair {
 /** The key pair of a seed of 32 random bytes. */
 export function keyPairFromSeed(seed: Uint8Array): KeyPair {
   assert(seed.length === 32, `seed has ${seed.length} bytes, wanted 32`);
-  const der = createPublicKey(privateKey(seed)).export({ format: "der", type: "spki" });
-  return { seed, publicKey: new Uint8Array(der.subarray(der.length - 32)) };
+  // A copy: the caller may use its array again, and the parsed key is kept under this one.
+  const own = seed.slice();
+  const der = createPublicKey(privateKey(own)).export({ format: "der", type: "spki" });
+  return { seed: own, publicKey: new Uint8Array(der.subarray(der.length - 32)) };
 }
 
 /** Ed25519 signature of a message, 64 bytes. */
@@ -83,12 +85,19 @@ export function signBytes(pair: KeyPair, message: Uint8Array): Uint8Array {
 export function verifySignature(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
   if (publicKey.length !== 32 || signature.length !== 64) return false;
   // A point of small order makes signatures that fit many messages (RFC 8032, section 8.9 leaves that to the caller).
-  if (SMALL_ORDER.some((point) => equalBytes(point, publicKey))) return false;
+  if (SMALL_ORDER.some((point) => equalBytes(point, publicKey)) || !isCanonicalPoint(publicKey)) return false;
   try {
     return verify(null, message, publicKeyObject(publicKey), signature);
   } catch {
     return false;
   }
+}
+
+/** Whether y is below p = 2^255 - 19: the rest are second spellings of a point, which runtimes judge differently. */
+function isCanonicalPoint(publicKey: Uint8Array): boolean {
+  if ((publicKey[31]! & 0x7f) !== 0x7f || publicKey[0]! < 0xed) return true;
+  for (let i = 1; i < 31; i++) if (publicKey[i] !== 0xff) return true;
+  return false;
 }
 
 /** Big-endian 32-bit length of a part. */

@@ -42,12 +42,21 @@ export function envelopeValue(envelope: Envelope): CborValue {
   return { t: envelope.type, p: envelope.payload, k: envelope.signer, s: envelope.signature };
 }
 
-/** Signs a value as a record of one type in one network. */
+/**
+ * Signs a value as a record of one type in one network.
+ *
+ * @throws {WireError} When the value cannot be encoded, or is longer than any reader accepts.
+ */
 export function sealEnvelope(
   value: CborValue,
   options: { readonly type: string; readonly networkId: Uint8Array; readonly signer: KeyPair },
 ): Envelope {
   const payload = encodeCbor(value);
+  if (payload.length > LIMITS.recordBytesMax) {
+    throw new WireError(
+      `Cannot seal record "${options.type}": ${payload.length} bytes, at most ${LIMITS.recordBytesMax}`,
+    );
+  }
   const signature = signBytes(options.signer, signedBytes(options.networkId, options.type, payload));
   return { type: options.type, payload, signer: options.signer.publicKey, signature };
 }

@@ -56,7 +56,7 @@ export interface Address {
 export function parseAddress(input: string): Address | undefined {
   if (input.length > 512) return undefined;
   const match =
-    /^\/(ip4|ip6|dns|dns4|dns6)\/([^/]+)\/(?:udp\/(\d{1,5})\/quic-v1|tcp\/(\d{1,5}))(?:\/p2p\/([1-9A-HJ-NP-Za-km-z]+))?$/
+    /^\/(ip4|ip6|dns|dns4|dns6)\/([^/]+)\/(?:udp\/([1-9]\d{0,4})\/quic-v1|tcp\/([1-9]\d{0,4}))(?:\/p2p\/([1-9A-HJ-NP-Za-km-z]+))?$/
       .exec(input);
   if (!match) return undefined;
   const [, kind, host, udp, tcp, nodeId] = match;
@@ -65,13 +65,21 @@ export function parseAddress(input: string): Address | undefined {
   const family = kind === "ip4" || kind === "ip6" ? kind : "dns";
   if (family === "ip4" && !parseIpv4(host!)) return undefined;
   if (family === "ip6" && !parseIpv6(host!)) return undefined;
-  if (
-    family === "dns" &&
-    !/^(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9]([A-Za-z0-9-]{0,62}))*\.?$/.test(host!)
-  ) {
-    return undefined;
-  }
+  if (family === "dns" && !isDnsName(host!)) return undefined;
   return { family, host: host!, transport: udp ? "quic" : "tcp", port, ...(nodeId ? { nodeId } : {}) };
+}
+
+const DNS_LABEL = /^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
+
+/**
+ * Whether a text is a host name (RFC 1123). One whose last label is a number, also a hexadecimal one, is none:
+ * resolvers read it as an IPv4 address, so that it would slip past what is said about addresses.
+ */
+function isDnsName(host: string): boolean {
+  const name = host.endsWith(".") ? host.slice(0, -1) : host;
+  const labels = name.split(".");
+  return name.length <= 253 && labels.every((label) => DNS_LABEL.test(label)) &&
+    !/^(\d+|0[xX][0-9a-fA-F]*)$/.test(labels.at(-1)!);
 }
 
 /** The multiaddr of an address. */

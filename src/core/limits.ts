@@ -14,6 +14,8 @@ export const LIMITS = {
   recordBytesMax: 16 << 10,
   /** CBOR nesting. */
   cborDepthMax: 16,
+  /** Values in one CBOR input: what keeps the memory that a frame of empty maps takes within ten times its size. */
+  cborItemsMax: 1 << 17,
   /** Longest time that a call may be given. */
   callTimeoutMsMax: 10 * 60_000,
   /** Inbound calls under way, all peers together; more are answered `overloaded`. */

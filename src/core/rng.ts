@@ -1,9 +1,17 @@
 /** Randomness as an input: everything below `edge/` draws from a seeded generator. @module */
 
+import { assert } from "./assert.ts";
+
 /** Source of randomness for decisions (back-off, order, sampling), never for secrets. */
 export interface Rng {
   /** An integer in [0, bound); `bound` is 1 to 2^32. */
   below(bound: number): number;
+}
+
+/** Source of secret randomness: the operating system's in production, a seeded one in the simulator. */
+export interface Entropy {
+  /** New unpredictable bytes, `length` of them. */
+  bytes(length: number): Uint8Array;
 }
 
 /**
@@ -25,6 +33,8 @@ export function seededRng(seed: number): Rng {
   for (let i = 0; i < 12; i++) next();
   return {
     below(bound) {
+      // A bound out of range would reject every draw and never return.
+      assert(Number.isInteger(bound) && bound >= 1 && bound <= 2 ** 32, `bound is ${bound}, an integer from 1 to 2^32`);
       // Rejection keeps the distribution even.
       const limit = 2 ** 32 - (2 ** 32 % bound);
       for (;;) {
@@ -49,7 +59,7 @@ export function shuffled<T>(items: readonly T[], rng: Rng): T[] {
 export interface BackoffOptions {
   /** Ceiling of the first wait. */
   readonly baseMs: number;
-  /** Ceiling of all waits. */
+  /** Ceiling of all waits, below 2^32 (49 days). */
   readonly maxMs: number;
 }
 
@@ -61,6 +71,6 @@ export interface BackoffOptions {
  * @param attempt Failures so far, from 0.
  */
 export function backoffMs(attempt: number, options: BackoffOptions, rng: Rng): number {
-  const ceiling = Math.min(options.maxMs, options.baseMs * 2 ** Math.min(attempt, 30));
+  const ceiling = Math.min(options.maxMs, 2 ** 32 - 1, options.baseMs * 2 ** Math.min(attempt, 30));
   return rng.below(Math.max(1, Math.floor(ceiling)) + 1);
 }
