@@ -1,0 +1,96 @@
+/**
+ * What a person (or a program on the same machine) may ask of the running agent.
+ *
+ * @module
+ */
+
+import { bool, type CborValue, oneOf, optional, type Reader, record, text, uint, WireError } from "../core/codec.ts";
+import { readAddress } from "../core/ids.ts";
+import { readRole, type Role } from "../core/roles.ts";
+
+/** Requests by verb. */
+export type ControlRequest =
+  | { readonly verb: "init"; readonly name: string; readonly approval: boolean }
+  | { readonly verb: "join"; readonly invite: string }
+  | { readonly verb: "invite-create"; readonly role?: Role; readonly pool?: string; readonly uses?: number; readonly ttlMs?: number; readonly approval?: boolean }
+  | { readonly verb: "invite-revoke"; readonly id: string }
+  | { readonly verb: "node-approve"; readonly node: string }
+  | { readonly verb: "node-deny"; readonly node: string; readonly reason?: string }
+  | { readonly verb: "node-remove"; readonly node: string; readonly reason?: string; readonly dryRun?: boolean }
+  | { readonly verb: "bootstrap-retry" }
+  | { readonly verb: "bootstrap-reset"; readonly dryRun?: boolean }
+  | { readonly verb: "bootstrap-force-endpoint"; readonly address: string }
+  | { readonly verb: "genesis-export"; readonly path: string; readonly dryRun?: boolean }
+  | { readonly verb: "assign"; readonly node: string; readonly id: string; readonly service: string; readonly action: "run" | "stop" }
+  | { readonly verb: "sign-command"; readonly node: string; readonly command: string; readonly args: { readonly [name: string]: string }; readonly ttlMs: number }
+  | { readonly verb: "set-mode"; readonly mode: "normal" | "safe" | "isolated" | "drained" }
+  | { readonly verb: "leave" };
+
+/** Why a request was refused. */
+export interface ControlError {
+  /** Stable, lower-case, dashes. */
+  readonly code: string;
+  readonly message: string;
+  readonly cure: string;
+}
+
+const node = text(128);
+
+const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
+  "init": record({ name: text(63), approval: optional(bool) }),
+  "join": record({ invite: text(8_192) }),
+  "invite-create": record({
+    role: optional(readRole),
+    pool: optional(text(63)),
+    uses: optional(uint(100_000, 1)),
+    ttlMs: optional(uint(10 * 366 * 86_400_000, 1_000)),
+    approval: optional(bool),
+  }),
+  "invite-revoke": record({ id: text(64) }),
+  "node-approve": record({ node }),
+  "node-deny": record({ node, reason: optional(text(200)) }),
+  "node-remove": record({ node, reason: optional(text(200)), dryRun: optional(bool) }),
+  "bootstrap-retry": record({}),
+  "bootstrap-reset": record({ dryRun: optional(bool) }),
+  "bootstrap-force-endpoint": record({ address: readAddress }),
+  "genesis-export": record({ path: text(4_096), dryRun: optional(bool) }),
+  "assign": record({ node, id: text(63), service: text(63), action: oneOf(["run", "stop"]) }),
+  "sign-command": record({
+    node,
+    command: text(32),
+    ttlMs: uint(300_000, 1_000),
+    args: (value, path) => {
+      if (value === null || typeof value !== "object" || Array.isArray(value) || value instanceof Uint8Array) {
+        throw new WireError(`Cannot read ${path}: wanted a map of texts`);
+      }
+      const entries = Object.entries(value as { readonly [key: string]: CborValue | undefined });
+      if (entries.length > 32) throw new WireError(`Cannot read ${path}: wanted at most 32 arguments`);
+      return Object.fromEntries(entries.map(([key, one]) => [key, argument(one, `${path}.${key}`)]));
+    },
+  }),
+  "set-mode": record({ mode: oneOf(["normal", "safe", "isolated", "drained"]) }),
+  "leave": record({}),
+};
+
+/** An argument may hold a whole configuration file, line breaks included. */
+const argument: Reader<string> = (value, path) => {
+  if (typeof value !== "string" || value.length > 12_000) {
+    throw new WireError(`Cannot read ${path}: wanted a text of at most 12000 characters`);
+  }
+  return value;
+};
+
+/**
+ * Reads a request from decoded JSON.
+ *
+ * @throws {WireError} Naming the field and what was wanted.
+ */
+export function readControlRequest(value: unknown): ControlRequest {
+  const { verb } = record({ verb: text(64) })(value as CborValue, "request");
+  if (!Object.hasOwn(VERBS, verb)) {
+    throw new WireError(`Cannot read request: no verb "${verb}", wanted one of ${Object.keys(VERBS).join(", ")}`);
+  }
+  const fields = VERBS[verb as ControlRequest["verb"]](value as CborValue, verb) as object;
+  const defaults = verb === "init" ? { approval: false } : {};
+  return { ...defaults, ...fields, verb } as ControlRequest;
+}

@@ -1,0 +1,169 @@
+/**
+ * The members that a node knows, how they merge, and which of them it observes alive.
+ *
+ * A member is a record signed by the node and a credential signed by an issuer. Both merge by a number
+ * that only rises, so that any order of arrival gives the same table.
+ *
+ * @module
+ */
+
+import { compareBytes, concatBytes, utf8 } from "../core/bytes.ts";
+import { hashParts } from "../core/crypto.ts";
+import type { Envelope } from "../core/envelope.ts";
+import { LIMITS } from "../core/limits.ts";
+import type { Role } from "../core/roles.ts";
+import type { MemberRecord } from "./record.ts";
+
+/** How a node observes another. */
+export type MemberState = "alive" | "suspect" | "dead";
+
+/** What the credential says, as far as membership needs it. */
+export interface Membership {
+  readonly name: string;
+  readonly role: Role;
+  readonly pool: string;
+  readonly issuedMs: number;
+  readonly expiresMs: number;
+  readonly via?: Uint8Array;
+}
+
+/** A row of the table. */
+export interface Member {
+  readonly nodeId: string;
+  readonly publicKey: Uint8Array;
+  readonly record: MemberRecord;
+  readonly recordEnvelope: Envelope;
+  readonly membership: Membership;
+  readonly credentialEnvelope: Envelope;
+}
+
+/** What this node has observed of a member. Local, never sent. */
+export interface Observation {
+  readonly state: MemberState;
+  readonly sinceMs: number;
+  /** Last time that anything came from it directly; 0 for never. */
+  readonly seenMs: number;
+}
+
+/** Buckets of the digest. */
+export const DIGEST_BUCKETS = 16;
+/** How long a member may be without a channel before it is called dead. */
+export const DEAD_AFTER_MS = 30_000;
+
+/** The members that a node knows. Full at `LIMITS.membersMax`: a further one is refused. */
+export class MemberTable {
+  readonly #members = new Map<string, Member>();
+  readonly #observed = new Map<string, Observation>();
+  #digest: readonly Uint8Array[] | undefined;
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  get(nodeId: string): Member | undefined {
+    return this.#members.get(nodeId);
+  }
+
+  /** All members, in order of arrival. */
+  all(): Member[] {
+    return [...this.#members.values()];
+  }
+
+  /**
+   * Merges a verified row: the record with the higher `seq` and the credential issued later win, each for itself.
+   *
+   * @returns The row as it now stands where anything changed, else `undefined`.
+   */
+  merge(row: Member): Member | undefined {
+    const known = this.#members.get(row.nodeId);
+    if (!known) {
+      if (this.#members.size >= LIMITS.membersMax) return undefined;
+      this.#members.set(row.nodeId, row);
+      this.#digest = undefined;
+      return row;
+    }
+    const newRecord = row.record.seq > known.record.seq;
+    const newCredential = row.membership.issuedMs > known.membership.issuedMs;
+    if (!newRecord && !newCredential) return undefined;
+    const merged: Member = {
+      nodeId: row.nodeId,
+      publicKey: row.publicKey,
+      record: newRecord ? row.record : known.record,
+      recordEnvelope: newRecord ? row.recordEnvelope : known.recordEnvelope,
+      membership: newCredential ? row.membership : known.membership,
+      credentialEnvelope: newCredential ? row.credentialEnvelope : known.credentialEnvelope,
+    };
+    this.#members.set(row.nodeId, merged);
+    this.#digest = undefined;
+    return merged;
+  }
+
+  /** Forgets a member. */
+  remove(nodeId: string): boolean {
+    this.#digest = undefined;
+    this.#observed.delete(nodeId);
+    return this.#members.delete(nodeId);
+  }
+
+  /** Notes that a member is reachable now. Returns whether its state changed. */
+  noteAlive(nodeId: string, nowMs: number): boolean {
+    const known = this.#observed.get(nodeId);
+    const changed = known?.state !== "alive";
+    this.#observed.set(nodeId, { state: "alive", sinceMs: changed ? nowMs : known.sinceMs, seenMs: nowMs });
+    return changed;
+  }
+
+  /** Notes that the channel to a member is gone. */
+  noteLost(nodeId: string, nowMs: number): boolean {
+    const known = this.#observed.get(nodeId);
+    if (known && known.state !== "alive") return false;
+    this.#observed.set(nodeId, { state: "suspect", sinceMs: nowMs, seenMs: known?.seenMs ?? 0 });
+    return true;
+  }
+
+  /** Calls those dead that have been suspected for long enough; returns them. */
+  expire(nowMs: number): string[] {
+    const dead: string[] = [];
+    for (const [nodeId, observed] of this.#observed) {
+      if (observed.state === "suspect" && nowMs - observed.sinceMs >= DEAD_AFTER_MS) {
+        this.#observed.set(nodeId, { ...observed, state: "dead", sinceMs: nowMs });
+        dead.push(nodeId);
+      }
+    }
+    return dead;
+  }
+
+  /** What was observed of a member; one never met counts as suspected since `0`. */
+  observation(nodeId: string): Observation {
+    return this.#observed.get(nodeId) ?? { state: "suspect", sinceMs: 0, seenMs: 0 };
+  }
+
+  /** Nodes that joined by an invite, removed ones included. */
+  joinedBy(inviteId: Uint8Array): string[] {
+    return this.all().filter((one) => one.membership.via && compareBytes(one.membership.via, inviteId) === 0)
+      .map((one) => one.nodeId);
+  }
+
+  /** One hash of 8 bytes for each of {@linkcode DIGEST_BUCKETS} buckets: equal tables have equal digests. */
+  digest(): readonly Uint8Array[] {
+    if (this.#digest) return this.#digest;
+    const buckets: Member[][] = Array.from({ length: DIGEST_BUCKETS }, () => []);
+    for (const member of this.#members.values()) buckets[bucketOf(member.nodeId)]!.push(member);
+    this.#digest = buckets.map((rows) => {
+      rows.sort((a, b) => a.nodeId < b.nodeId ? -1 : 1);
+      const parts = rows.map((row) => concatBytes(utf8(`${row.nodeId} ${row.record.seq} ${row.membership.issuedMs}`)));
+      return hashParts("mycelium/member-digest/v1", ...parts).slice(0, 8);
+    });
+    return this.#digest;
+  }
+
+  /** The members in some buckets. */
+  inBuckets(buckets: readonly number[]): Member[] {
+    return this.all().filter((one) => buckets.includes(bucketOf(one.nodeId)));
+  }
+}
+
+/** Bucket of a node, 0 to {@linkcode DIGEST_BUCKETS} − 1. */
+export function bucketOf(nodeId: string): number {
+  return hashParts("mycelium/bucket/v1", utf8(nodeId))[0]! % DIGEST_BUCKETS;
+}
