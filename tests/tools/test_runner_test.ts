@@ -1,0 +1,21 @@
+import assert from "node:assert/strict";
+import { readCounts } from "../../tools/test.ts";
+
+Deno.test("readCounts() reads deno test's closing line, colours and steps included", () => {
+  const line = "\x1b[0m\x1b[32mok\x1b[0m | 61 passed (3 steps) | 0 failed | 2 ignored \x1b[0m(40ms)";
+  assert.deepEqual(readCounts(`noise\n\n${line}\n`, true), { passed: 61, failed: 0, skipped: 2 });
+});
+
+Deno.test("readCounts() reads a failed run", () => {
+  assert.deepEqual(readCounts("FAILED | 5 passed | 2 failed (1s)\n", false), { passed: 5, failed: 2, skipped: 0 });
+});
+
+Deno.test("readCounts() counts a run that failed without a failed test as one failure", () => {
+  assert.deepEqual(readCounts("error: Module not found\n", false), { passed: 0, failed: 1, skipped: 0 });
+  assert.deepEqual(readCounts("ok | 5 passed | 0 failed (1s)\n", false), { passed: 5, failed: 1, skipped: 0 });
+});
+
+Deno.test("readCounts() takes the last closing line, not one that a test printed before it", () => {
+  const output = "ok | 900 passed | 0 failed (1s)\nFAILED | 1 passed | 1 failed (1s)\n";
+  assert.deepEqual(readCounts(output, false), { passed: 1, failed: 1, skipped: 0 });
+});
