@@ -1,0 +1,171 @@
+/** One stream of bytes each way, as calls need it: what QUIC and Yamux streams have in common. @module */
+
+import type { Stream, StreamMessageEvent } from "@libp2p/interface";
+import { concatBytes } from "../../core/bytes.ts";
+
+/** A stream of bytes each way, with backpressure each way. */
+export interface ByteStream {
+  /** The next bytes, or `undefined` at the end. Rejects when the other end resets the stream or the channel is lost. */
+  read(): Promise<Uint8Array | undefined>;
+  /** Sends bytes; resolves when the transport takes more. Rejects like {@linkcode read}. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Ends the sending direction in order. Never rejects. */
+  closeWrite(): Promise<void>;
+  /** Ends both directions at once; what is under way ends. Idempotent, never throws. */
+  reset(): void;
+}
+
+/** A {@linkcode ByteStream} on a stream of Deno's QUIC. */
+export class QuicByteStream implements ByteStream {
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  #head: Uint8Array | undefined;
+  #left: Uint8Array | undefined;
+
+  /**
+   * @param stream The stream.
+   * @param options `head` goes out with the first write. `reader` is the stream's where it was taken already, and
+   *   `left` what was read with it and not used.
+   */
+  constructor(
+    stream: Deno.QuicBidirectionalStream,
+    options: {
+      readonly head?: Uint8Array;
+      readonly reader?: ReadableStreamDefaultReader<Uint8Array>;
+      readonly left?: Uint8Array;
+    },
+  ) {
+    this.#writer = stream.writable.getWriter();
+    this.#reader = options.reader ?? stream.readable.getReader();
+    this.#head = options.head;
+    this.#left = options.left?.length ? options.left : undefined;
+    this.#writer.closed.catch(() => {});
+    this.#reader.closed.catch(() => {});
+  }
+
+  async read(): Promise<Uint8Array | undefined> {
+    if (this.#left) {
+      const left = this.#left;
+      this.#left = undefined;
+      return left;
+    }
+    return (await this.#reader.read()).value;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    const head = this.#head;
+    this.#head = undefined;
+    await this.#writer.write(head ? concatBytes(head, bytes) : bytes);
+  }
+
+  async closeWrite(): Promise<void> {
+    await this.#writer.close().catch(() => {});
+  }
+
+  reset(): void {
+    this.#writer.abort().catch(() => {});
+    this.#reader.cancel().catch(() => {});
+  }
+}
+
+/** Bytes of a libp2p stream that wait for {@linkcode ByteStream.read} before the sender is held back. */
+const QUEUE_BYTES_MAX = 256 << 10;
+
+/** A {@linkcode ByteStream} on a stream of libp2p. */
+export class LibP2pByteStream implements ByteStream {
+  readonly #stream: Stream;
+  #queue: Uint8Array[] = [];
+  #queued = 0;
+  #ended = false;
+  #error: unknown;
+  #waiting: { resolve(bytes: Uint8Array | undefined): void; reject(error: unknown): void } | undefined;
+
+  constructor(stream: Stream) {
+    this.#stream = stream;
+    stream.addEventListener("message", (event) => this.#onMessage(event));
+    stream.addEventListener("remoteCloseWrite", () => this.#onEnd(undefined));
+    stream.addEventListener("close", (event) => this.#onEnd(event.error ?? new Error("stream closed")));
+    if (stream.status !== "open") this.#onEnd(new Error("stream closed"));
+    else if (stream.remoteWriteStatus !== "writable") this.#onEnd(undefined);
+  }
+
+  read(): Promise<Uint8Array | undefined> {
+    const next = this.#queue.shift();
+    if (next) {
+      this.#queued -= next.length;
+      if (this.#queued < QUEUE_BYTES_MAX / 2 && this.#stream.readStatus === "paused") this.#stream.resume();
+      return Promise.resolve(next);
+    }
+    if (this.#error !== undefined) return Promise.reject(this.#error);
+    if (this.#ended) return Promise.resolve(undefined);
+    return new Promise((resolve, reject) => this.#waiting = { resolve, reject });
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    if (this.#error !== undefined) throw this.#error;
+    if (!this.#stream.send(bytes)) await this.#stream.onDrain();
+  }
+
+  async closeWrite(): Promise<void> {
+    await this.#stream.close().catch(() => {});
+  }
+
+  reset(): void {
+    this.#stream.abort(new Error("reset"));
+  }
+
+  #onMessage(event: StreamMessageEvent): void {
+    const bytes = event.data.subarray();
+    const waiting = this.#waiting;
+    if (waiting) {
+      this.#waiting = undefined;
+      waiting.resolve(bytes);
+      return;
+    }
+    this.#queue.push(bytes);
+    this.#queued += bytes.length;
+    if (this.#queued >= QUEUE_BYTES_MAX && this.#stream.readStatus === "readable") this.#stream.pause();
+  }
+
+  #onEnd(error: unknown): void {
+    // An orderly end is followed by "close"; only the first counts.
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#error = error;
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    if (error !== undefined) waiting?.reject(error);
+    else waiting?.resolve(undefined);
+  }
+}
+
+/** Reads exactly `count` bytes. Used for heads and handshakes, whose size is known and small. */
+export class ExactReader {
+  #left: Uint8Array = new Uint8Array(0);
+  constructor(readonly reader: ReadableStreamDefaultReader<Uint8Array>) {}
+
+  /** What was read beyond the last {@linkcode take}. */
+  get left(): Uint8Array {
+    return this.#left;
+  }
+
+  /**
+   * @throws {Error} When the stream ends before.
+   */
+  async take(count: number): Promise<Uint8Array> {
+    while (this.#left.length < count) {
+      const { value } = await this.reader.read();
+      if (!value) throw new Error(`stream ended after ${this.#left.length} bytes, wanted ${count}`);
+      if (this.#left.length === 0) this.#left = value;
+      else {
+        const joined = new Uint8Array(this.#left.length + value.length);
+        joined.set(this.#left);
+        joined.set(value, this.#left.length);
+        this.#left = joined;
+      }
+    }
+    const out = this.#left.subarray(0, count);
+    this.#left = this.#left.subarray(count);
+    return out;
+  }
+}
