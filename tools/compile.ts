@@ -1,0 +1,238 @@
+/**
+ * Makes `dist/mycelium-<target>`, one self-contained program.
+ *
+ * usage: deno task compile [--target TARGET] [--output FILE] [--download] [--report]
+ *
+ * The program is bundled first (one minified module, nothing that is not used) and then compiled in an empty
+ * folder: a compiled `node_modules` is twice as large and starts five times slower.
+ *
+ * The runtime inside comes from, in this order: `DENORT_BIN` (with `MYCELIUM_COMPILE_DENO` as the compiler of the
+ * same version, by default the Deno that runs this); `--download`, the compiling Deno's own download; else the
+ * pinned runtime of ADR 1.
+ *
+ * Exit status 0 when the file is made, 3 when no runtime is to be had, 1 or 2 for anything else.
+ *
+ * @module
+ */
+
+import { build, type Metafile, type Plugin } from "esbuild";
+import { builtinModules } from "node:module";
+import { dirname, join, resolve } from "node:path";
+import manifest from "../deno.json" with { type: "json" };
+import { getToolchain, RuntimeUnavailableError, type Target, TARGETS } from "./get_denort.ts";
+import type { BuildInfo } from "../src/edge/process/build_info.ts";
+
+const ROOT = join(import.meta.dirname ?? ".", "..");
+
+/** Smaller heap for a program that mostly waits. `--lite-mode` would take WebAssembly away. */
+const V8_FLAGS = "--optimize-for-size,--max-semi-space-size=2";
+
+/** CommonJS modules inside the bundle ask for these, which an ES module does not have. */
+const BANNER = 'import{createRequire as __createRequire}from"node:module";' +
+  "const require=__createRequire(import.meta.url);" +
+  "const __filename=import.meta.filename,__dirname=import.meta.dirname;";
+
+/** Deno wants `node:fs` where packages say `fs`. */
+const nodePrefix: Plugin = {
+  name: "node-prefix",
+  setup(plugin) {
+    const names = builtinModules.filter((one) => !one.startsWith("_") && !one.startsWith("node:"));
+    const filter = new RegExp(`^(${names.join("|")})$`);
+    plugin.onResolve({ filter }, ({ path }) => ({ path: `node:${path}`, external: true }));
+  },
+};
+
+/** zod's messages in fifty languages are reachable from its root, and a third of a megabyte. */
+const englishZod: Plugin = {
+  name: "english-zod",
+  setup(plugin) {
+    plugin.onLoad({ filter: /\/zod\/v4\/locales\/index\.js$/ }, () => ({
+      contents: 'export { default as en } from "./en.js";',
+      loader: "js",
+    }));
+  },
+};
+
+/** Options of {@linkcode bundle}. */
+export interface BundleOptions {
+  /** First module, relative to the repository. */
+  readonly entry: string;
+  /** Folder to write to; the first module becomes `mycelium.js` in it. */
+  readonly outdir: string;
+  readonly info: BuildInfo;
+}
+
+/**
+ * Bundles the program for the compiler.
+ *
+ * @returns What went into it, as esbuild describes it.
+ */
+export async function bundle(options: BundleOptions): Promise<Metafile> {
+  const { metafile } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: { mycelium: options.entry },
+    outdir: options.outdir,
+    bundle: true,
+    // One file: its lazy parts start as fast as chunks of their own, and chunks miss the code cache (12 MB more memory).
+    splitting: false,
+    minify: true,
+    platform: "node",
+    format: "esm",
+    target: "esnext",
+    conditions: ["deno", "node", "import"],
+    legalComments: "none",
+    logLevel: "error",
+    metafile: true,
+    banner: { js: BANNER },
+    define: { __MYCELIUM_BUILD__: JSON.stringify(options.info) },
+    plugins: [nodePrefix, englishZod],
+  });
+  return metafile;
+}
+
+/** Describes this build: version from deno.json, commit from git, date from the clock or SOURCE_DATE_EPOCH. */
+async function buildInfo(target: Target): Promise<BuildInfo> {
+  const epoch = Deno.env.get("SOURCE_DATE_EPOCH");
+  const builtAt = new Date(epoch === undefined ? Date.now() : Number(epoch) * 1000).toISOString().replace(
+    /\.\d+Z$/,
+    "Z",
+  );
+  const commit = await git("rev-parse", "--short=12", "HEAD");
+  const dirty = await git("status", "--porcelain", "--untracked-files=no");
+  return {
+    version: manifest.version,
+    commit: commit === "" ? "unknown" : dirty === "" ? commit : `${commit}-dirty`,
+    builtAt,
+    target,
+  };
+}
+
+/** What git printed, empty where it failed. */
+async function git(...args: string[]): Promise<string> {
+  const output = await new Deno.Command("git", { args, cwd: ROOT, stdin: "null", stderr: "null" }).output()
+    .catch(() => undefined);
+  return output?.success ? new TextDecoder().decode(output.stdout).trim() : "";
+}
+
+/** The command line, checked. */
+interface Options {
+  readonly target: Target;
+  readonly output: string;
+  readonly download: boolean;
+  readonly report: boolean;
+  readonly entry: string;
+}
+
+function parseOptions(args: readonly string[]): Options {
+  const value = (name: string) => {
+    const at = args.findIndex((one) => one === name || one.startsWith(`${name}=`));
+    return at < 0 ? undefined : args[at]!.includes("=") ? args[at]!.slice(name.length + 1) : args[at + 1];
+  };
+  const known = /^--(target|output|entry)(=|$)|^--(download|report)$/;
+  const stray = args.find((one, i) => !known.test(one) && !/^--(target|output|entry)$/.test(args[i - 1] ?? ""));
+  if (stray !== undefined) throw usage(`unknown argument "${stray}"`);
+  const wanted = value("--target") ?? Deno.build.target;
+  const target = TARGETS.find((one) => one === wanted);
+  if (!target) throw usage(`unknown target "${wanted}", wanted one of ${TARGETS.join(", ")}`);
+  return {
+    target,
+    output: resolve(ROOT, value("--output") ?? join("dist", `mycelium-${target}`)),
+    download: args.includes("--download"),
+    report: args.includes("--report"),
+    entry: value("--entry") ?? "main.ts",
+  };
+}
+
+function usage(cause: string): Error {
+  return new Error(
+    `Cannot compile: ${cause}\nusage: deno task compile [--target TARGET] [--output FILE] [--download] [--report]`,
+  );
+}
+
+/** Which compiler and runtime to use; an undefined runtime lets the compiler download its own. */
+async function toolchain(options: Options): Promise<{ deno: string; denort: string | undefined }> {
+  const given = Deno.env.get("DENORT_BIN");
+  const deno = Deno.env.get("MYCELIUM_COMPILE_DENO");
+  if (given || options.download) return { deno: deno ?? Deno.execPath(), denort: given };
+  const pinned = await getToolchain(options.target);
+  return { deno: deno ?? pinned.deno, denort: pinned.denort };
+}
+
+async function compile(options: Options): Promise<void> {
+  const { deno, denort } = await toolchain(options);
+  const info = await buildInfo(options.target);
+  const scratch = await Deno.makeTempDir({ prefix: "mycelium-compile-" });
+  try {
+    const metafile = await bundle({ entry: options.entry, outdir: scratch, info });
+    await Deno.writeTextFile(join(scratch, "deno.json"), "{}");
+    await Deno.mkdir(dirname(options.output), { recursive: true });
+    const args = [
+      "compile",
+      "--quiet",
+      "--no-check",
+      "--unstable-net",
+      // Not a list of rights: Deno lets a program read /proc and /sys, which a node measures itself by, with all
+      // rights only. The systemd unit confines the process instead.
+      "--allow-all",
+      `--v8-flags=${V8_FLAGS}`,
+      "--target",
+      options.target,
+      "--output",
+      options.output,
+      "mycelium.js",
+    ];
+    const { success } = await new Deno.Command(deno, {
+      args,
+      cwd: scratch,
+      stdin: "null",
+      env: {
+        ...(denort === undefined ? {} : { DENORT_BIN: denort }),
+        // The compiler overflows its default stack on some module graphs.
+        RUST_MIN_STACK: "268435456",
+        DENO_TLS_CA_STORE: "system,mozilla",
+        DENO_NO_UPDATE_CHECK: "1",
+      },
+      stdout: "inherit",
+      stderr: "inherit",
+    }).output().then((one) => one);
+    if (!success) throw new Error(`Cannot compile for ${options.target}: ${deno} compile failed, its words are above`);
+    if (options.report) report(metafile);
+    const bundled = Object.values(metafile.outputs).reduce((sum, one) => sum + one.bytes, 0);
+    const { size } = await Deno.stat(options.output);
+    console.log(
+      `${options.output.replace(`${ROOT}/`, "")}: mycelium ${info.version} ${info.commit}, ${
+        megabytes(size)
+      } of which ` +
+        `${megabytes(bundled)} is the program`,
+    );
+  } finally {
+    await Deno.remove(scratch, { recursive: true });
+  }
+}
+
+/** Prints the largest packages of the bundle. */
+function report(metafile: Metafile): void {
+  const sizes = new Map<string, number>();
+  for (const output of Object.values(metafile.outputs)) {
+    for (const [file, { bytesInOutput }] of Object.entries(output.inputs)) {
+      const name = file.match(/.*node_modules\/((?:@[^/]+\/)?[^/]+)/)?.[1] ?? "(ours)";
+      sizes.set(name, (sizes.get(name) ?? 0) + bytesInOutput);
+    }
+  }
+  for (const [name, bytes] of [...sizes].sort((a, b) => b[1] - a[1]).slice(0, 20)) {
+    console.log(`${(bytes / 1024).toFixed(1).padStart(9)} KiB  ${name}`);
+  }
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(2)} MB`;
+}
+
+if (import.meta.main) {
+  try {
+    await compile(parseOptions(Deno.args));
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    Deno.exit(error instanceof RuntimeUnavailableError ? 3 : 1);
+  }
+}
