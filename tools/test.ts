@@ -3,8 +3,8 @@
  *
  * usage: deno task test [SUITE …] [-- ARGUMENTS FOR deno test]
  *
- * Without a suite all run. `--reuse` returns the last result where it passed and no file has changed since:
- * the gate after a test run does not test again. Exit status 0 only where nothing failed.
+ * Without a suite all run. `--reuse` returns the last result where no file has changed since: the gate after a
+ * test run does not test again. Exit status 0 only where nothing failed.
  *
  * @module
  */
@@ -31,6 +31,13 @@ export interface Counts {
   readonly passed: number;
   readonly failed: number;
   readonly skipped: number;
+}
+
+/** The last whole run, kept for `--reuse`. */
+interface Stamp {
+  readonly fingerprint: string;
+  readonly line: string;
+  readonly ok: boolean;
 }
 
 const ROOT = join(import.meta.dirname ?? ".", "..");
@@ -234,13 +241,10 @@ async function main(): Promise<void> {
 
   const before = await fingerprint();
   if (own.includes("--reuse") && before !== "") {
-    const stamp = JSON.parse(await Deno.readTextFile(STAMP).catch(() => "{}")) as {
-      fingerprint?: string;
-      line?: string;
-    };
+    const stamp = JSON.parse(await Deno.readTextFile(STAMP).catch(() => "{}")) as Partial<Stamp>;
     if (stamp.fingerprint === before && stamp.line) {
-      console.log(`Nothing has changed since the suites passed:\n${stamp.line}`);
-      return;
+      console.log(`Nothing has changed since the suites ran:\n${stamp.line}`);
+      Deno.exit(stamp.ok ? 0 : 1);
     }
   }
 
@@ -272,9 +276,9 @@ async function main(): Promise<void> {
   for (const one of skips) console.log(`SKIPPED SUITE ${one}`);
   const line = `${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ""}`;
   const ok = total.failed === 0 && total.passed > 0;
-  if (ok && names.length === 0 && extra.length === 0 && before !== "" && await fingerprint() === before) {
+  if (names.length === 0 && extra.length === 0 && before !== "" && await fingerprint() === before) {
     await Deno.mkdir(join(ROOT, ".cache"), { recursive: true });
-    await Deno.writeTextFile(STAMP, JSON.stringify({ fingerprint: before, line }));
+    await Deno.writeTextFile(STAMP, JSON.stringify({ fingerprint: before, line, ok } satisfies Stamp));
   } else {
     await Deno.remove(STAMP).catch(() => {});
   }
