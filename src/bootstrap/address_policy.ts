@@ -154,7 +154,6 @@ export function kindOf(host: string): AddressKind | undefined {
 export function isOnLink(host: string, interfaces: readonly InterfaceAddress[]): boolean {
   const ip = parseIp(host);
   if (!ip) return false;
-  if (ip.length === 16 && kindOfIp(ip) === "link-local") return true;
   return interfaces.some((one) => {
     const own = parseIp(one.address);
     return own?.length === ip.length && one.prefixLength > 0 && samePrefix(own, ip, one.prefixLength);
