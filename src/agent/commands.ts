@@ -80,7 +80,12 @@ export function commandBody(envelope: Envelope): CborValue {
 }
 
 /** Why a command is not carried out. Stable: these are metric labels. */
-export type CommandRefusal = "command-forged" | "command-not-operator" | "command-other-node" | "command-expired" | "command-replayed";
+export type CommandRefusal =
+  | "command-forged"
+  | "command-not-operator"
+  | "command-other-node"
+  | "command-expired"
+  | "command-replayed";
 
 /** Checks commands and remembers those that were carried out. */
 export class CommandGate {
@@ -90,7 +95,12 @@ export class CommandGate {
   /** Checks the body of an `exec` call. */
   check(
     body: Uint8Array,
-    options: { readonly networkId: Uint8Array; readonly operatorKey: Uint8Array; readonly nodeKey: Uint8Array; readonly nowMs: number },
+    options: {
+      readonly networkId: Uint8Array;
+      readonly operatorKey: Uint8Array;
+      readonly nodeKey: Uint8Array;
+      readonly nowMs: number;
+    },
   ): { readonly ok: true; readonly command: SignedCommand } | { readonly ok: false; readonly reason: CommandRefusal } {
     const { networkId, operatorKey, nodeKey, nowMs } = options;
     const refuse = (reason: CommandRefusal) => ({ ok: false, reason }) as const;

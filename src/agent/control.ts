@@ -12,7 +12,14 @@ import { readRole, type Role } from "../core/roles.ts";
 export type ControlRequest =
   | { readonly verb: "init"; readonly name: string; readonly approval: boolean }
   | { readonly verb: "join"; readonly invite: string }
-  | { readonly verb: "invite-create"; readonly role?: Role; readonly pool?: string; readonly uses?: number; readonly ttlMs?: number; readonly approval?: boolean }
+  | {
+    readonly verb: "invite-create";
+    readonly role?: Role;
+    readonly pool?: string;
+    readonly uses?: number;
+    readonly ttlMs?: number;
+    readonly approval?: boolean;
+  }
   | { readonly verb: "invite-revoke"; readonly id: string }
   | { readonly verb: "node-approve"; readonly node: string }
   | { readonly verb: "node-deny"; readonly node: string; readonly reason?: string }
@@ -21,8 +28,20 @@ export type ControlRequest =
   | { readonly verb: "bootstrap-reset"; readonly dryRun?: boolean }
   | { readonly verb: "bootstrap-force-endpoint"; readonly address: string }
   | { readonly verb: "genesis-export"; readonly path: string; readonly dryRun?: boolean }
-  | { readonly verb: "assign"; readonly node: string; readonly id: string; readonly service: string; readonly action: "run" | "stop" }
-  | { readonly verb: "sign-command"; readonly node: string; readonly command: string; readonly args: { readonly [name: string]: string }; readonly ttlMs: number }
+  | {
+    readonly verb: "assign";
+    readonly node: string;
+    readonly id: string;
+    readonly service: string;
+    readonly action: "run" | "stop";
+  }
+  | {
+    readonly verb: "sign-command";
+    readonly node: string;
+    readonly command: string;
+    readonly args: { readonly [name: string]: string };
+    readonly ttlMs: number;
+  }
   | { readonly verb: "set-mode"; readonly mode: "normal" | "safe" | "isolated" | "drained" }
   | { readonly verb: "leave" };
 

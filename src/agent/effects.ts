@@ -41,33 +41,80 @@ export type AgentEvent =
   | { readonly type: "candidate"; readonly nowMs: number; readonly candidate: Candidate }
   | { readonly type: "peer-up"; readonly nowMs: number; readonly peer: PeerView }
   | { readonly type: "peer-down"; readonly nowMs: number; readonly nodeId: string; readonly reason: string }
-  | { readonly type: "dial-done"; readonly nowMs: number; readonly dialId: number; readonly result: { readonly ok: true; readonly nodeId: string } | CallFailure }
-  | { readonly type: "call-done"; readonly nowMs: number; readonly callId: number; readonly result: { readonly ok: true; readonly body: Uint8Array; readonly elapsedMs: number } | CallFailure }
+  | {
+    readonly type: "dial-done";
+    readonly nowMs: number;
+    readonly dialId: number;
+    readonly result: { readonly ok: true; readonly nodeId: string } | CallFailure;
+  }
+  | {
+    readonly type: "call-done";
+    readonly nowMs: number;
+    readonly callId: number;
+    readonly result: { readonly ok: true; readonly body: Uint8Array; readonly elapsedMs: number } | CallFailure;
+  }
   /** Another node calls. Every one is answered by `reply`, `reply-error` or `run-command`. */
-  | { readonly type: "inbound"; readonly nowMs: number; readonly inboundId: number; readonly peer: PeerView; readonly method: string; readonly body: Uint8Array }
+  | {
+    readonly type: "inbound";
+    readonly nowMs: number;
+    readonly inboundId: number;
+    readonly peer: PeerView;
+    readonly method: string;
+    readonly body: Uint8Array;
+  }
   /** The person at the machine asks. Every one is answered by `control-reply`. */
   | { readonly type: "control"; readonly nowMs: number; readonly controlId: number; readonly request: ControlRequest };
 
 /** What the driver must do, in order. */
 export type AgentEffect =
   /** Store durably and all together (`null` deletes), then carry out `then`. Keys under `secret/` become files of mode 0600. */
-  | { readonly type: "persist"; readonly puts: readonly (readonly [string, Uint8Array | null])[]; readonly then: readonly AgentEffect[] }
-  | { readonly type: "start-network"; readonly seed: Uint8Array; readonly networkId: Uint8Array; readonly discoverySecret: Uint8Array; readonly trusted: readonly Uint8Array[] }
+  | {
+    readonly type: "persist";
+    readonly puts: readonly (readonly [string, Uint8Array | null])[];
+    readonly then: readonly AgentEffect[];
+  }
+  | {
+    readonly type: "start-network";
+    readonly seed: Uint8Array;
+    readonly networkId: Uint8Array;
+    readonly discoverySecret: Uint8Array;
+    readonly trusted: readonly Uint8Array[];
+  }
   | { readonly type: "stop-network" }
   | { readonly type: "discovery"; readonly mode: "seeking" | "member" | "isolated" | "off" }
   /** Dial; `trusted` addresses were named by a person or a verified member on this host's own links. */
   | { readonly type: "dial"; readonly dialId: number; readonly address: string; readonly trusted: boolean }
   | { readonly type: "hang-up"; readonly nodeId: string; readonly reason: string }
-  | { readonly type: "call"; readonly callId: number; readonly nodeId: string; readonly method: string; readonly body: Uint8Array; readonly timeoutMs: number }
+  | {
+    readonly type: "call";
+    readonly callId: number;
+    readonly nodeId: string;
+    readonly method: string;
+    readonly body: Uint8Array;
+    readonly timeoutMs: number;
+  }
   | { readonly type: "reply"; readonly inboundId: number; readonly body: Uint8Array }
   | { readonly type: "reply-error"; readonly inboundId: number; readonly code: string; readonly message: string }
   /** Run a verified remote command and stream its output to the caller. */
   | { readonly type: "run-command"; readonly inboundId: number; readonly command: SignedCommand; readonly by: string }
-  | { readonly type: "control-reply"; readonly controlId: number; readonly result: { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: ControlError } }
+  | {
+    readonly type: "control-reply";
+    readonly controlId: number;
+    readonly result: { readonly ok: true; readonly value: unknown } | {
+      readonly ok: false;
+      readonly error: ControlError;
+    };
+  }
   /** Move a secret out of the state directory to a file that must not exist yet. */
   | { readonly type: "export-secret"; readonly controlId: number; readonly key: string; readonly path: string }
   | { readonly type: "wakeAt"; readonly atMs: number }
-  | { readonly type: "log"; readonly level: "debug" | "info" | "warn" | "error"; readonly event: string; readonly message: string; readonly fields: { readonly [name: string]: string | number | boolean } }
+  | {
+    readonly type: "log";
+    readonly level: "debug" | "info" | "warn" | "error";
+    readonly event: string;
+    readonly message: string;
+    readonly fields: { readonly [name: string]: string | number | boolean };
+  }
   /** Append to the audit log. */
   | { readonly type: "audit"; readonly action: string; readonly by: string; readonly detail: string }
   /** Count a refusal. */

@@ -167,6 +167,15 @@ export interface EventStatus {
   readonly message: string;
 }
 
+/** What the plots are drawn from: counters since start, and sizes, as they stood at one moment. */
+export interface HistorySample {
+  readonly atMs: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly rssBytes: number;
+  readonly cpuMs: number;
+}
+
 /** The whole document. `schema` rises when a field changes its meaning or goes. */
 export interface Status {
   readonly schema: 1;
@@ -250,7 +259,11 @@ export interface Status {
     readonly cpuMs: number;
     readonly uptimeMs: number;
     readonly openFiles: number;
+    /** How late timers of this process fire, over the last minute; missing until measured. */
+    readonly loopLagMs?: { readonly mean: number; readonly max: number };
   };
+  /** Samples for the plots, oldest first, some five minutes of them; the status endpoint fills them in. */
+  readonly history?: readonly HistorySample[];
   readonly events: readonly EventStatus[];
   /** Bounds in force, from `core/limits.ts`. */
   readonly limits: { readonly [name: string]: number };

@@ -1,0 +1,839 @@
+/**
+ * The agent: everything that a node decides, as one machine.
+ *
+ * `step` takes what happened and returns what to do. It never waits and never throws on what comes from
+ * outside: a bad request is answered with its code.
+ *
+ * @module
+ */
+
+import { unreachable } from "../core/assert.ts";
+import { toHex as hex } from "../core/bytes.ts";
+import type { Capabilities } from "../core/capabilities.ts";
+import { type CborValue, decodeCbor, encodeCbor, record, WireError } from "../core/codec.ts";
+import { keyPairFromSeed } from "../core/crypto.ts";
+import { readEnvelope } from "../core/envelope.ts";
+import { nodeIdOf, publicKeyOf, shortNodeId } from "../core/ids.ts";
+import type { Entropy, Rng } from "../core/rng.ts";
+import { AUTHORITY, CandidateSet, NEVER_MS } from "../bootstrap/candidates.ts";
+import { JoinMachine } from "../bootstrap/join_machine.ts";
+import { AuthorityChain, encodeEpoch, signEpoch } from "../identity/authority.ts";
+import { openCredential } from "../identity/credential.ts";
+import { createGenesis } from "../identity/genesis.ts";
+import { formatInvite, parseInvite } from "../identity/invite.ts";
+import { sealMember } from "../membership/record.ts";
+import type { Member } from "../membership/table.ts";
+import { openAssignment, sealAssignment, sealProfile } from "../spore/profile.ts";
+import { AuthorityKeeper } from "./authority_keeper.ts";
+import { COMMAND_VERBS, commandBody, CommandGate, type CommandVerb, sealCommand } from "./commands.ts";
+import { type AgentConfig, Context, Refusal } from "./context.ts";
+import type { ControlRequest } from "./control.ts";
+import type { AgentEffect, AgentEvent, PeerView } from "./effects.ts";
+import { Exchange, readSeen } from "./exchange.ts";
+import { Joiner } from "./joiner.ts";
+import { Links } from "./links.ts";
+import { Registrar } from "./registrar.ts";
+import { envelopeBytes, epochBytes, KEYS, type Mode, NodeState, openRow, type Put, rowValue } from "./state.ts";
+import { type EdgeView, statusOf } from "./status_view.ts";
+import type { Status } from "./status.ts";
+
+/** Options of an {@linkcode Agent}. */
+export interface AgentOptions {
+  readonly config: AgentConfig;
+  /** The whole store as it stands. */
+  readonly entries: ReadonlyMap<string, Uint8Array>;
+  readonly rng: Rng;
+  readonly entropy: Entropy;
+}
+
+/** Methods that a node answers to one that has not shown a credential. */
+const OPEN_METHODS = new Set(["join.hello", "join.register", "renew", "session.hello", "exec"]);
+
+/** Everything that a node decides. */
+export class Agent {
+  readonly #ctx: Context;
+  readonly #machine: JoinMachine;
+  readonly #candidates = new CandidateSet();
+  readonly #exchange: Exchange;
+  readonly #registrar: Registrar;
+  readonly #joiner: Joiner;
+  readonly #keeper: AuthorityKeeper;
+  readonly #links: Links;
+  readonly #gate = new CommandGate();
+  #startedMs = 0;
+  /** Addresses changed before there was a record to publish them in. */
+  #started = false;
+
+  constructor(options: AgentOptions) {
+    const state = new NodeState(options.entries, options.entropy.bytes(32));
+    this.#ctx = new Context(state, options.config, options.rng, options.entropy);
+    this.#machine = new JoinMachine(options.rng);
+    this.#exchange = new Exchange(this.#ctx, (what) => this.#changed(what));
+    this.#registrar = new Registrar(this.#ctx, this.#exchange);
+    this.#keeper = new AuthorityKeeper(this.#ctx, this.#exchange);
+    this.#links = new Links(this.#ctx, (reachable) => this.#connectivity(reachable));
+    this.#joiner = new Joiner(this.#ctx, this.#machine, this.#candidates, this.#exchange, this.#registrar, () => {});
+  }
+
+  /** This node's id. */
+  get nodeId(): string {
+    return this.#ctx.state.nodeId;
+  }
+
+  /** Members that discovery may use as its cache: not this node, not removed, not gone for good. */
+  knownMembers(): readonly Member[] {
+    const { state } = this.#ctx;
+    return state.members.all().filter((one) =>
+      one.nodeId !== state.nodeId && !one.record.left && !state.revocations.get("node", one.publicKey)
+    );
+  }
+
+  /** Public keys whose seed documents count. */
+  seedSigners(): readonly Uint8Array[] {
+    const { state } = this.#ctx;
+    const issuers = state.network?.chain?.issuers ?? [];
+    return state.invite ? [...issuers, state.invite.grantEnvelope.signer] : issuers;
+  }
+
+  /** Takes one event and returns what to do, in order. */
+  step(event: AgentEvent): AgentEffect[] {
+    const ctx = this.#ctx;
+    ctx.nowMs = Math.max(ctx.nowMs, event.nowMs);
+    ctx.effects = [];
+    this.#dispatch(event);
+    this.#work();
+    const atMs = ctx.takeWake();
+    if (atMs !== undefined) ctx.emit({ type: "wakeAt", atMs });
+    return ctx.effects;
+  }
+
+  /** The status document. */
+  status(edge: EdgeView): Status {
+    return statusOf({
+      ctx: this.#ctx,
+      machine: this.#machine,
+      candidates: this.#candidates,
+      registrar: this.#registrar,
+      startedMs: this.#startedMs,
+      edge,
+    });
+  }
+
+  #dispatch(event: AgentEvent): void {
+    const ctx = this.#ctx;
+    switch (event.type) {
+      case "start":
+        return this.#start(event.capabilities);
+      case "wake":
+        this.#joiner.feed({ type: "wake", nowMs: ctx.nowMs });
+        return;
+      case "addresses":
+        ctx.addresses = event.addresses;
+        return this.#refreshSelf();
+      case "capabilities":
+        ctx.capabilities = event.capabilities;
+        return this.#refreshSelf();
+      case "candidate":
+        this.#candidates.add(event.candidate);
+        return this.#joiner.noteCandidates();
+      case "peer-up":
+        return this.#peerUp(event.peer);
+      case "peer-down":
+        return this.#peerDown(event.nodeId, event.reason);
+      case "dial-done":
+        return ctx.dialDone(event.dialId, event.result);
+      case "call-done":
+        return ctx.callDone(event.callId, event.result);
+      case "inbound":
+        return this.#inbound(event);
+      case "control":
+        return this.#control(event.controlId, event.request);
+      default:
+        return unreachable(event);
+    }
+  }
+
+  /** Work that is due, whatever the event was. */
+  #work(): void {
+    const ctx = this.#ctx;
+    if (!this.#started) return;
+    for (const nodeId of ctx.state.members.expire(ctx.nowMs)) {
+      ctx.log("warn", "member-dead", `${this.#nameOf(nodeId)} is not reachable any more`, { node: nodeId });
+    }
+    const times = [this.#links.wake()];
+    if (ctx.state.network?.chain && ctx.state.network.credential) {
+      times.push(this.#exchange.wake(), this.#registrar.wake(), this.#keeper.wake());
+    }
+    this.#candidates.expire(ctx.nowMs);
+    const joinMs = this.#machine.nextWakeMs();
+    if (joinMs !== undefined) times.push(joinMs);
+    for (const one of ctx.state.members.all()) {
+      const seen = ctx.state.members.observation(one.nodeId);
+      if (seen.state === "suspect" && seen.sinceMs > 0) times.push(seen.sinceMs + 30_000);
+    }
+    const next = Math.min(...times);
+    if (Number.isFinite(next)) ctx.wakeAt(next);
+  }
+
+  #start(capabilities: Capabilities): void {
+    const ctx = this.#ctx;
+    const { state } = ctx;
+    this.#started = true;
+    this.#startedMs = ctx.nowMs;
+    this.#exchange.startedMs = ctx.nowMs;
+    ctx.capabilities = capabilities;
+    ctx.persist([[KEYS.nodeSeed, state.keyPair.seed]]);
+    for (const address of ctx.config.addresses) this.#addForced(address);
+    if (!state.network) return;
+    this.#startNetwork();
+    if (state.mode === "isolated") return;
+    if (state.network.credential && state.network.chain) {
+      this.#exchange.renewedSelf({
+        startedMs: ctx.nowMs,
+        capabilities,
+        version: ctx.config.version,
+        left: false,
+        drained: state.mode === "drained",
+      });
+      // An issuer is its own proof; everybody else has to find the others first.
+      if (state.isIssuer) {
+        this.#joiner.feed({ type: "start", plan: "form", nowMs: ctx.nowMs });
+        this.#joiner.feed({ type: "advanced", to: "verified", nowMs: ctx.nowMs });
+        return;
+      }
+      return this.#joiner.feed({ type: "start", plan: "rejoin", nowMs: ctx.nowMs });
+    }
+    if (state.invite) this.#joiner.feed({ type: "start", plan: "join", nowMs: ctx.nowMs });
+  }
+
+  #startNetwork(): void {
+    const { state } = this.#ctx;
+    const network = state.network!;
+    this.#ctx.emit({
+      type: "start-network",
+      seed: state.keyPair.seed,
+      networkId: network.networkId,
+      discoverySecret: network.discoverySecret,
+      trusted: this.seedSigners(),
+    });
+  }
+
+  #refreshSelf(): void {
+    const ctx = this.#ctx;
+    const self = ctx.state.self;
+    if (!self || !ctx.state.network?.credential || !ctx.capabilities) return;
+    const addresses = ctx.addresses.slice(0, 16);
+    const same = addresses.length === self.record.addresses.length &&
+      addresses.every((one, i) => one === self.record.addresses[i]);
+    const old = self.record.capabilities;
+    // Free space changes all the time: only a change that matters is worth telling the network.
+    const moved = Math.abs(old.diskFreeBytes - ctx.capabilities.diskFreeBytes) > old.diskBytes / 10;
+    if (same && !moved && self.record.startedMs === this.#startedMs) return;
+    this.#exchange.publishSelf({ addresses, capabilities: ctx.capabilities, startedMs: this.#startedMs });
+  }
+
+  #peerUp(peer: PeerView): void {
+    const ctx = this.#ctx;
+    if (ctx.state.revocations.get("node", peer.publicKey) && ctx.state.network?.chain) {
+      // It may still ask why: the answer to its hello says `revoked`.
+      ctx.log("info", "revoked-node", `A removed node connected: ${shortNodeId(peer.nodeId)}`, { node: peer.nodeId });
+    }
+    ctx.sessions.set(peer.nodeId, { peer, member: false, introduced: false });
+    const dialled = peer.direction === "outbound";
+    if (dialled && ctx.state.network?.credential && this.#machine.stage === "verified") {
+      this.#exchange.greet(peer.nodeId);
+    }
+    if (!dialled && this.#machine.joining && ctx.state.network?.credential && ctx.state.mode !== "isolated") {
+      // Somebody found us first: that is as good as finding them.
+      this.#joiner.feed({ type: "contact", nodeId: peer.nodeId, nowMs: ctx.nowMs });
+    }
+  }
+
+  #peerDown(nodeId: string, reason: string): void {
+    const ctx = this.#ctx;
+    const session = ctx.sessions.get(nodeId);
+    ctx.sessions.delete(nodeId);
+    this.#exchange.closed(nodeId);
+    this.#links.closed(nodeId);
+    if (session?.member) {
+      ctx.state.members.noteLost(nodeId, ctx.nowMs);
+      ctx.log("info", "member-lost", `The channel to ${this.#nameOf(nodeId)} closed: ${reason}`, { node: nodeId });
+    }
+    const busy = ["authenticating", "registering", "handoff", "verifying"].includes(this.#machine.stage);
+    if (busy && this.#machine.contact === nodeId) {
+      this.#joiner.feed({
+        type: "failed",
+        code: "unreachable",
+        tried: session?.peer.remoteAddress ?? nodeId,
+        nowMs: ctx.nowMs,
+      });
+    }
+  }
+
+  #connectivity(reachable: boolean): void {
+    const before = this.#machine.stage;
+    this.#joiner.feed({ type: "connectivity", reachable, nowMs: this.#ctx.nowMs });
+    if (before !== this.#machine.stage) {
+      this.#ctx.log("info", "connectivity", reachable ? "Other members are reachable" : "No other member is reachable");
+    }
+  }
+
+  #changed(what: "member" | "authority" | "revocation" | "session"): void {
+    this.#keeper.nudge();
+    this.#ctx.wakeAt(this.#ctx.nowMs);
+    if (what === "session") this.#ctx.log("debug", "session", "A member session changed");
+  }
+
+  #inbound(event: AgentEvent & { readonly type: "inbound" }): void {
+    const ctx = this.#ctx;
+    const { inboundId, peer, method } = event;
+    try {
+      if (method === "exec") return this.#exec(event);
+      const member = ctx.sessions.get(peer.nodeId)?.member ?? false;
+      if (!OPEN_METHODS.has(method) && !member) {
+        throw new Refusal("not-a-member", "show a credential first: session.hello");
+      }
+      if (ctx.state.mode === "isolated") throw new Refusal("isolated", "an operator has isolated this node");
+      if (member) ctx.state.members.noteAlive(peer.nodeId, ctx.nowMs);
+      const before = ctx.effects.length;
+      const body = encodeCbor(this.#serve(peer, method, decodeCbor(event.body)));
+      const reply = { type: "reply", inboundId, body } as const;
+      // What was stored on the way to this answer is durable before it leaves.
+      const persist = ctx.effects.slice(before).findLast((one) => one.type === "persist");
+      if (persist?.type === "persist") (persist.then as AgentEffect[]).push(reply);
+      else ctx.emit(reply);
+    } catch (error) {
+      if (error instanceof Refusal) {
+        ctx.emit({ type: "reply-error", inboundId, code: error.code, message: error.message });
+      } else if (error instanceof WireError) {
+        ctx.refuse("bad-request", peer.remoteAddress);
+        ctx.emit({ type: "reply-error", inboundId, code: "bad-request", message: error.message });
+      } else throw error;
+    }
+  }
+
+  #serve(peer: PeerView, method: string, body: CborValue): CborValue {
+    const ctx = this.#ctx;
+    switch (method) {
+      case "session.hello":
+        return this.#exchange.hello(peer, body);
+      case "join.hello":
+        return this.#registrar.hello(peer, body);
+      case "join.register":
+        return this.#registrar.register(peer, body);
+      case "renew":
+        if (!ctx.state.network?.chain) throw new Refusal("not-a-member", "this node is joining itself");
+        return this.#registrar.renew(peer, body);
+      case "push":
+        return this.#exchange.push(peer, body);
+      case "sync":
+        return this.#exchange.sync(body);
+      case "seen": {
+        const { n } = readSeen(body, "seen");
+        const member = ctx.state.members.get(n);
+        return {
+          seen: member && (n === this.nodeId || ctx.sessions.get(n)?.member) ? 1 : 0,
+          seq: member?.record.seq ?? 0,
+        };
+      }
+      case "authority.sign":
+        return this.#keeper.sign(peer, body);
+      case "assign":
+        return this.#assign(body);
+      case "status.report":
+        return this.#report();
+      default:
+        throw new Refusal("unknown-method", `no method "${method}"`);
+    }
+  }
+
+  /** Serves `status.report`: the node's own summary, for the one who manages it. */
+  #report(): CborValue {
+    const { state, nowMs } = this.#ctx;
+    return {
+      seq: state.self?.record.seq ?? 0,
+      stage: this.#machine.stage,
+      mode: state.mode,
+      up: nowMs - this.#startedMs,
+      members: state.members.size,
+      channels: this.#ctx.sessions.size,
+      epoch: state.network?.chain?.epoch ?? 0,
+      profile: state.network?.profile?.profile.seq ?? 0,
+      assignments: [...state.assignments.values()].map(({ assignment }) => ({
+        id: assignment.id,
+        seq: assignment.seq,
+        state: assignment.action === "stop" ? "stopped" : "waiting",
+      })),
+    };
+  }
+
+  /** Serves `assign`: an issuer's word that this node shall run a service. */
+  #assign(body: CborValue): CborValue {
+    const ctx = this.#ctx;
+    const { state } = ctx;
+    const { a } = record({ a: readEnvelope })(body, "assign");
+    const assignment = openAssignment(a, state.networkId);
+    if (!state.network!.chain!.counts(a.signer)) {
+      throw new Refusal("unknown-issuer", "the assignment is not signed by an issuer");
+    }
+    if (nodeIdOf(assignment.node) !== this.nodeId) {
+      throw new Refusal("wrong-subject", "the assignment is for another node");
+    }
+    if (state.mode === "safe" || state.mode === "drained") {
+      throw new Refusal("drained", `this node takes no work: it is in ${state.mode} mode`);
+    }
+    const known = state.assignments.get(assignment.id);
+    if (known && known.assignment.seq >= assignment.seq) return { seq: known.assignment.seq, state: "kept" };
+    if (!known && state.assignments.size >= 1_000) throw new Refusal("full", "too many assignments");
+    if (assignment.action === "stop") state.assignments.delete(assignment.id);
+    else state.assignments.set(assignment.id, { assignment, envelope: a });
+    ctx.persist([[KEYS.assignment(assignment.id), assignment.action === "stop" ? null : envelopeBytes(a)]]);
+    ctx.audit(
+      "assignment",
+      nodeIdOf(a.signer),
+      `${assignment.action} ${assignment.service} (${assignment.id}, ${assignment.seq})`,
+    );
+    return { seq: assignment.seq, state: assignment.action === "stop" ? "stopped" : "waiting" };
+  }
+
+  /** Serves `exec`: commands of an operator, whatever state this node is in. */
+  #exec(event: AgentEvent & { readonly type: "inbound" }): void {
+    const ctx = this.#ctx;
+    const genesis = ctx.state.network?.genesis?.record;
+    if (!genesis) {
+      return ctx.emit({
+        type: "reply-error",
+        inboundId: event.inboundId,
+        code: "not-a-member",
+        message: "this node knows no operator yet",
+      });
+    }
+    const checked = this.#gate.check(event.body, {
+      networkId: ctx.state.networkId,
+      operatorKey: genesis.operatorKey,
+      nodeKey: ctx.state.keyPair.publicKey,
+      nowMs: ctx.nowMs,
+    });
+    if (!checked.ok) {
+      ctx.refuse(checked.reason, event.peer.remoteAddress);
+      ctx.audit("command-refused", event.peer.nodeId, checked.reason);
+      return ctx.emit({
+        type: "reply-error",
+        inboundId: event.inboundId,
+        code: checked.reason,
+        message: `the command is refused: ${checked.reason}`,
+      });
+    }
+    ctx.audit("command", event.peer.nodeId, checked.command.verb);
+    ctx.emit({ type: "run-command", inboundId: event.inboundId, command: checked.command, by: event.peer.nodeId });
+  }
+
+  #control(controlId: number, request: ControlRequest): void {
+    const ctx = this.#ctx;
+    try {
+      const value = this.#answer(controlId, request);
+      if (value === DEFERRED) return;
+      const reply = { type: "control-reply", controlId, result: { ok: true, value } } as const;
+      const persist = ctx.effects.findLast((one) => one.type === "persist");
+      if (persist?.type === "persist") (persist.then as AgentEffect[]).push(reply);
+      else ctx.emit(reply);
+    } catch (error) {
+      if (!(error instanceof Refusal) && !(error instanceof WireError)) throw error;
+      const code = error instanceof Refusal ? error.code : "bad-request";
+      const cure = error instanceof Refusal ? error.cure : "";
+      ctx.emit({
+        type: "control-reply",
+        controlId,
+        result: { ok: false, error: { code, message: error.message, cure } },
+      });
+    }
+  }
+
+  #answer(controlId: number, request: ControlRequest): unknown {
+    const ctx = this.#ctx;
+    const { state } = ctx;
+    switch (request.verb) {
+      case "init":
+        return this.#form(request.name, request.approval);
+      case "join":
+        return this.#accept(request.invite);
+      case "invite-create":
+        this.#needNetwork();
+        return this.#registrar.createInvite(request);
+      case "invite-revoke":
+        this.#needNetwork();
+        return this.#registrar.revokeInvite(request.id);
+      case "node-approve":
+      case "node-deny": {
+        const pending = this.#findPending(request.node);
+        this.#registrar.decide(
+          pending,
+          request.verb === "node-approve" ? "approved" : "denied",
+          request.verb === "node-deny" ? request.reason ?? "" : "",
+        );
+        return { nodeId: pending };
+      }
+      case "node-remove": {
+        const member = this.#findMember(request.node);
+        if (member.nodeId === this.nodeId) {
+          throw new Refusal(
+            "own-node",
+            "Cannot remove this node from itself",
+            "Run on another issuer, or on this node: mycelium exec leave --on " + member.membership.name,
+          );
+        }
+        if (request.dryRun) return { nodeId: member.nodeId, name: member.membership.name, removed: false };
+        this.#registrar.removeNode(member, request.reason ?? "removed by an operator");
+        return { nodeId: member.nodeId, name: member.membership.name, removed: true };
+      }
+      case "bootstrap-retry":
+        this.#joiner.feed({ type: "override", action: "retry", nowMs: ctx.nowMs });
+        return { stage: this.#machine.stage };
+      case "bootstrap-reset":
+        return this.#reset(request.dryRun ?? false);
+      case "bootstrap-force-endpoint":
+        this.#addForced(request.address);
+        this.#joiner.noteCandidates();
+        this.#joiner.feed({ type: "override", action: "retry", nowMs: ctx.nowMs });
+        return { stage: this.#machine.stage };
+      case "genesis-export":
+        if (!state.genesisPair) {
+          throw new Refusal(
+            "not-found",
+            "Cannot export the genesis key: it is not on this node",
+            "It stays with the founder until it is taken offline",
+          );
+        }
+        if (request.dryRun) return { path: request.path, exported: false };
+        state.genesisPair = undefined;
+        ctx.audit("genesis-exported", this.nodeId, "the genesis key was taken offline");
+        ctx.emit({ type: "export-secret", controlId, key: KEYS.genesisSeed, path: request.path });
+        return DEFERRED;
+      case "assign":
+        return this.#giveAssignment(controlId, request);
+      case "sign-command":
+        return this.#signCommand(request);
+      case "set-mode":
+        return this.#setMode(request.mode);
+      case "leave":
+        this.#needNetwork();
+        this.#exchange.publishSelf({ left: true });
+        ctx.audit("left", this.nodeId, "this node leaves the network");
+        return { left: true };
+      default:
+        return unreachable(request);
+    }
+  }
+
+  /** Founds a network with this node as its first issuer. */
+  #form(name: string, approval: boolean): unknown {
+    const ctx = this.#ctx;
+    const { state, entropy } = ctx;
+    if (state.network) {
+      throw new Refusal(
+        "has-network",
+        "Cannot form a network: this node has one already",
+        "To start over: mycelium bootstrap reset",
+      );
+    }
+    if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)) {
+      throw new Refusal("bad-request", `Cannot form network "${name}": wanted lower-case letters, digits and dashes`);
+    }
+    const [genesisPair, operatorPair] = [keyPairFromSeed(entropy.bytes(32)), keyPairFromSeed(entropy.bytes(32))];
+    const discoverySecret = entropy.bytes(32);
+    const genesis = {
+      name,
+      genesisKey: genesisPair.publicKey,
+      operatorKey: operatorPair.publicKey,
+      createdMs: ctx.nowMs,
+      nonce: entropy.bytes(16),
+    };
+    const { networkId, envelope } = createGenesis(genesis, genesisPair);
+    const payload = encodeEpoch({
+      epoch: 1,
+      previous: new Uint8Array(32),
+      issuers: [state.keyPair.publicKey],
+      createdMs: ctx.nowMs,
+    });
+    const signed = { payload, signatures: [signEpoch(networkId, payload, genesisPair)] };
+    const chain = AuthorityChain.empty(networkId, genesisPair.publicKey).extended(signed);
+    const profile = { seq: 1, name, approval, issuedMs: ctx.nowMs };
+    const profileEnvelope = sealProfile(profile, networkId, state.keyPair);
+    state.genesisPair = genesisPair;
+    state.operatorPair = operatorPair;
+    state.network = {
+      networkId,
+      discoverySecret,
+      genesis: { record: genesis, envelope },
+      chain,
+      profile: { profile, envelope: profileEnvelope },
+    };
+    this.#joiner.feed({ type: "start", plan: "form", nowMs: ctx.nowMs });
+    // The founder serves whatever its machine can do: somebody has to be the first issuer.
+    const credentialEnvelope = this.#registrar.issueSelf("sclerotium", ctx.config.pool, ctx.config.name);
+    state.network.credential = {
+      credential: openCredential(credentialEnvelope, networkId),
+      envelope: credentialEnvelope,
+    };
+    state.seq = ctx.nowMs;
+    const recordEnvelope = sealMember(
+      {
+        seq: state.seq,
+        name: ctx.config.name,
+        role: "sclerotium",
+        addresses: ctx.addresses.slice(0, 16),
+        capabilities: ctx.capabilities!,
+        version: ctx.config.version,
+        startedMs: this.#startedMs,
+        left: false,
+        drained: false,
+      },
+      networkId,
+      state.keyPair,
+    );
+    const row = openRow({ m: recordEnvelope, c: credentialEnvelope }, networkId);
+    state.members.merge(row);
+    const puts: Put[] = [
+      [KEYS.genesisSeed, genesisPair.seed],
+      [KEYS.operatorSeed, operatorPair.seed],
+      [KEYS.discoverySecret, encodeCbor({ n: networkId, d: discoverySecret })],
+      [KEYS.genesis, envelopeBytes(envelope)],
+      [KEYS.epoch(1), epochBytes(signed)],
+      [KEYS.credential, envelopeBytes(credentialEnvelope)],
+      [KEYS.profile, envelopeBytes(profileEnvelope)],
+      [KEYS.member(state.nodeId), encodeCbor(rowValue(row))],
+      [KEYS.self, encodeCbor(state.seq)],
+    ];
+    ctx.persist(puts, () => this.#startNetwork());
+    ctx.audit("network-formed", state.nodeId, name);
+    this.#joiner.feed({ type: "advanced", to: "verified", nowMs: ctx.nowMs });
+    return { networkId: hex(networkId), name, nodeId: state.nodeId };
+  }
+
+  /** Starts joining by an invite. */
+  #accept(token: string): unknown {
+    const ctx = this.#ctx;
+    const { state } = ctx;
+    const invite = parseInvite(token);
+    const same = state.network && hex(state.network.networkId) === hex(invite.networkId);
+    if (state.network?.credential) {
+      if (same) return { networkId: hex(invite.networkId), stage: this.#machine.stage, already: true };
+      throw new Refusal(
+        "has-network",
+        "Cannot join: this node is a member of another network",
+        "To leave it: mycelium bootstrap reset",
+      );
+    }
+    if (state.network && !same) this.#clear();
+    const fresh = !state.network;
+    state.invite = invite;
+    state.network ??= { networkId: invite.networkId, discoverySecret: invite.discoverySecret };
+    for (const address of invite.addresses) this.#addAddress(address, "invite");
+    ctx.persist([
+      [KEYS.invite, new TextEncoder().encode(formatInvite(invite))],
+      [KEYS.discoverySecret, encodeCbor({ n: invite.networkId, d: invite.discoverySecret })],
+    ], () => fresh ? this.#startNetwork() : undefined);
+    this.#joiner.feed({ type: "start", plan: "join", nowMs: ctx.nowMs });
+    this.#joiner.noteCandidates();
+    return { networkId: hex(invite.networkId), stage: this.#machine.stage };
+  }
+
+  /** Forgets the network; the node's key stays. */
+  #reset(dryRun: boolean): unknown {
+    const ctx = this.#ctx;
+    const { state } = ctx;
+    const lost = {
+      network: state.network?.genesis?.record.name ?? null,
+      members: state.members.size,
+      genesisKey: state.genesisPair !== undefined,
+      operatorKey: state.operatorPair !== undefined,
+    };
+    if (dryRun) return { ...lost, reset: false };
+    this.#clear();
+    ctx.audit("bootstrap-reset", this.nodeId, `forgot ${lost.network ?? "no network"}`);
+    return { ...lost, reset: true };
+  }
+
+  #clear(): void {
+    const ctx = this.#ctx;
+    const { state } = ctx;
+    const network = state.network;
+    const keys: string[] = [
+      KEYS.genesisSeed,
+      KEYS.operatorSeed,
+      KEYS.discoverySecret,
+      KEYS.invite,
+      KEYS.genesis,
+      KEYS.credential,
+      KEYS.profile,
+      KEYS.stage,
+      KEYS.signedEpoch,
+      KEYS.mode,
+      ...Array.from({ length: network?.chain?.epoch ?? 0 }, (_, i) => KEYS.epoch(i + 1)),
+      ...state.members.all().map((one) => KEYS.member(one.nodeId)),
+      ...[...state.revocations.entries()].map(([name]) => KEYS.revocation(name)),
+      ...[...state.grants.values()].map((one) => KEYS.grant(one.grant.id)),
+      ...[...state.pending.keys()].map(KEYS.pending),
+      ...[...state.assignments.keys()].map(KEYS.assignment),
+    ];
+    ctx.persist(keys.map((key) => [key, null]), () => ctx.emit({ type: "stop-network" }));
+    state.forgetNetwork();
+    ctx.sessions.clear();
+    this.#joiner.feed({ type: "override", action: "reset", nowMs: ctx.nowMs });
+  }
+
+  #setMode(mode: Mode): unknown {
+    const ctx = this.#ctx;
+    const before = ctx.state.mode;
+    ctx.state.mode = mode;
+    ctx.persist([[KEYS.mode, encodeCbor(mode)]]);
+    ctx.audit("mode", this.nodeId, `${before} -> ${mode}`);
+    if (mode === "isolated") {
+      for (const nodeId of ctx.sessions.keys()) {
+        ctx.emit({ type: "hang-up", nodeId, reason: "isolated by an operator" });
+      }
+      ctx.emit({ type: "discovery", mode: "off" });
+    }
+    if ((mode === "drained") !== (before === "drained") && mode !== "isolated") {
+      this.#exchange.publishSelf({ drained: mode === "drained" });
+    }
+    if (before === "isolated" && mode !== "isolated" && ctx.state.network) {
+      this.#joiner.feed({ type: "start", plan: ctx.state.network.credential ? "rejoin" : "join", nowMs: ctx.nowMs });
+      if (ctx.state.isIssuer) this.#joiner.feed({ type: "advanced", to: "verified", nowMs: ctx.nowMs });
+    }
+    return { mode, before };
+  }
+
+  #signCommand(request: ControlRequest & { readonly verb: "sign-command" }): unknown {
+    const ctx = this.#ctx;
+    const { state } = ctx;
+    this.#needNetwork();
+    if (!state.operatorPair) {
+      throw new Refusal(
+        "no-operator-key",
+        "Cannot sign a command: this node holds no operator key",
+        "Run it on the founder, or copy secret/operator.key there with mode 0600 and restart",
+      );
+    }
+    const verb = COMMAND_VERBS.find((one) => one === request.command);
+    if (!verb) {
+      throw new Refusal("bad-request", `Cannot run "${request.command}": wanted one of ${COMMAND_VERBS.join(", ")}`);
+    }
+    const member = this.#findMember(request.node);
+    const envelope = sealCommand(
+      {
+        verb: verb as CommandVerb,
+        args: new Map(Object.entries(request.args)),
+        target: member.publicKey,
+        issuedMs: ctx.nowMs,
+        expiresMs: ctx.nowMs + request.ttlMs,
+        nonce: ctx.entropy.bytes(16),
+      },
+      state.networkId,
+      state.operatorPair,
+    );
+    ctx.audit("command-signed", this.nodeId, `${verb} for ${member.membership.name}`);
+    return {
+      nodeId: member.nodeId,
+      body: encodeCbor(commandBody(envelope)),
+      connected: ctx.sessions.has(member.nodeId),
+      addresses: member.record.addresses,
+    };
+  }
+
+  #giveAssignment(controlId: number, request: ControlRequest & { readonly verb: "assign" }): unknown {
+    const ctx = this.#ctx;
+    const { state } = ctx;
+    this.#needNetwork();
+    if (!state.isIssuer) {
+      throw new Refusal("not-issuer", "Cannot assign a service: this node is not an issuer", "Run it on a Sclerotium");
+    }
+    const member = this.#findMember(request.node);
+    const envelope = sealAssignment(
+      {
+        id: request.id,
+        seq: ctx.nowMs,
+        service: request.service,
+        node: member.publicKey,
+        action: request.action,
+        spec: encodeCbor({}),
+        issuedMs: ctx.nowMs,
+      },
+      state.networkId,
+      state.keyPair,
+    );
+    const body = { a: { t: envelope.type, p: envelope.payload, k: envelope.signer, s: envelope.signature } };
+    if (member.nodeId === this.nodeId) return this.#assign(body);
+    ctx.call(member.nodeId, "assign", body, 10_000, (result) => {
+      const reply = result.ok ? { ok: true, value: result.body } as const : {
+        ok: false,
+        error: {
+          code: result.code,
+          message: `Cannot assign to ${member.membership.name}: ${result.message}`,
+          cure: "Check: mycelium peers",
+        },
+      } as const;
+      ctx.emit({ type: "control-reply", controlId, result: reply });
+    });
+    return DEFERRED;
+  }
+
+  #addForced(address: string): void {
+    this.#addAddress(address, "config");
+  }
+
+  #addAddress(address: string, source: "config" | "invite"): void {
+    this.#candidates.add({
+      address,
+      source,
+      authority: AUTHORITY[source],
+      seenMs: this.#ctx.nowMs,
+      expiresMs: NEVER_MS,
+      verification: "unverified",
+    });
+  }
+
+  #needNetwork(): void {
+    if (this.#ctx.state.network?.credential) return;
+    throw new Refusal(
+      "no-network",
+      "This node is not a member of a network yet",
+      "Form one: mycelium init; or join one: mycelium join <invite>",
+    );
+  }
+
+  /** A member by full id, unique end of an id, or name. */
+  #findMember(wanted: string): Member {
+    this.#needNetwork();
+    const all = this.#ctx.state.members.all();
+    const found = publicKeyOf(wanted)
+      ? all.filter((one) => one.nodeId === wanted)
+      : all.filter((one) => one.membership.name === wanted || wanted.length >= 4 && one.nodeId.endsWith(wanted));
+    if (found.length === 1) return found[0]!;
+    throw new Refusal(
+      found.length === 0 ? "not-found" : "ambiguous",
+      `Cannot find node "${wanted}": ${found.length} members match`,
+      "List them: mycelium node list",
+    );
+  }
+
+  #findPending(wanted: string): string {
+    this.#needNetwork();
+    const found = [...this.#ctx.state.pending.values()].filter((one) =>
+      one.nodeId === wanted || one.record.name === wanted || wanted.length >= 4 && one.nodeId.endsWith(wanted)
+    );
+    if (found.length === 1) return found[0]!.nodeId;
+    throw new Refusal(
+      found.length === 0 ? "not-found" : "ambiguous",
+      `Cannot find a waiting node "${wanted}": ${found.length} match`,
+      "List them: mycelium node list",
+    );
+  }
+
+  #nameOf(nodeId: string): string {
+    return this.#ctx.state.members.get(nodeId)?.membership.name ?? shortNodeId(nodeId);
+  }
+}
+
+/** The answer comes in a later step, or from the driver. */
+const DEFERRED = Symbol("deferred");

@@ -1,0 +1,162 @@
+/**
+ * What the parts of the agent share while one step runs: the state, the time, and the effects so far.
+ *
+ * @module
+ */
+
+import { type CborValue, decodeCbor, encodeCbor, WireError } from "../core/codec.ts";
+import type { Entropy, Rng } from "../core/rng.ts";
+import type { Role } from "../core/roles.ts";
+import type { Capabilities } from "../core/capabilities.ts";
+import type { AgentEffect, CallFailure, PeerView } from "./effects.ts";
+import type { NodeState, Put } from "./state.ts";
+
+/** What the person at the machine has set. */
+export interface AgentConfig {
+  /** Name that the node would like, a DNS label. */
+  readonly name: string;
+  /** Role that it would like; `auto`: what the machine is fit for. */
+  readonly role: Role | "auto";
+  readonly pool: string;
+  /** Version of the program. */
+  readonly version: string;
+  /** Addresses of members that a person named. */
+  readonly addresses: readonly string[];
+  /** Lifetime of credentials that it issues. */
+  readonly credentialLifetimeMs: number;
+}
+
+/** How a call of ours ended. */
+export type CallResult = { readonly ok: true; readonly body: CborValue; readonly elapsedMs: number } | CallFailure;
+
+/** A channel and whether the other end has shown that it is a member. */
+export interface Session {
+  readonly peer: PeerView;
+  member: boolean;
+  /** Our side has been shown to the other. */
+  introduced: boolean;
+}
+
+/** Shared by the parts of one agent. */
+export class Context {
+  nowMs = 0;
+  effects: AgentEffect[] = [];
+  /** Open channels by node. */
+  readonly sessions: Map<string, Session> = new Map();
+  /** Addresses where this node listens. */
+  addresses: readonly string[] = [];
+  capabilities: Capabilities | undefined;
+  #nextId = 1;
+  readonly #calls = new Map<number, (result: CallResult) => void>();
+  readonly #dials = new Map<number, (result: { readonly ok: true; readonly nodeId: string } | CallFailure) => void>();
+  #wakeAtMs: number | undefined;
+
+  constructor(
+    readonly state: NodeState,
+    readonly config: AgentConfig,
+    readonly rng: Rng,
+    readonly entropy: Entropy,
+  ) {}
+
+  emit(...effects: readonly AgentEffect[]): void {
+    this.effects.push(...effects);
+  }
+
+  /** Stores; what `then` emits follows only once it is durable. */
+  persist(puts: readonly Put[], then: () => void = () => {}): void {
+    const outer = this.effects;
+    this.effects = [];
+    try {
+      then();
+    } finally {
+      const inner = this.effects;
+      this.effects = outer;
+      outer.push({ type: "persist", puts, then: inner });
+    }
+  }
+
+  /** Calls a method; `done` runs in a later step. */
+  call(nodeId: string, method: string, value: CborValue, timeoutMs: number, done: (result: CallResult) => void): void {
+    const callId = this.#nextId++;
+    this.#calls.set(callId, done);
+    this.emit({ type: "call", callId, nodeId, method, body: encodeCbor(value), timeoutMs });
+  }
+
+  /** Dials an address; `done` runs in a later step. */
+  dial(
+    address: string,
+    trusted: boolean,
+    done: (result: { readonly ok: true; readonly nodeId: string } | CallFailure) => void,
+  ): void {
+    const dialId = this.#nextId++;
+    this.#dials.set(dialId, done);
+    this.emit({ type: "dial", dialId, address, trusted });
+  }
+
+  /** The driver reports the end of a call. */
+  callDone(
+    callId: number,
+    result: { readonly ok: true; readonly body: Uint8Array; readonly elapsedMs: number } | CallFailure,
+  ): void {
+    const done = this.#calls.get(callId);
+    this.#calls.delete(callId);
+    if (!done) return;
+    if (!result.ok) return done(result);
+    try {
+      done({ ok: true, body: decodeCbor(result.body), elapsedMs: result.elapsedMs });
+    } catch (error) {
+      // A peer's answer that does not read is its fault, not ours.
+      if (!(error instanceof WireError)) throw error;
+      done({ ok: false, code: "bad-answer", message: error.message });
+    }
+  }
+
+  /** The driver reports the end of a dial. */
+  dialDone(dialId: number, result: { readonly ok: true; readonly nodeId: string } | CallFailure): void {
+    const done = this.#dials.get(dialId);
+    this.#dials.delete(dialId);
+    done?.(result);
+  }
+
+  /** Asks to be woken at a time; the earliest of a step counts. */
+  wakeAt(atMs: number): void {
+    if (this.#wakeAtMs === undefined || atMs < this.#wakeAtMs) this.#wakeAtMs = atMs;
+  }
+
+  /** Takes the wake-up that the step asked for. */
+  takeWake(): number | undefined {
+    const atMs = this.#wakeAtMs;
+    this.#wakeAtMs = undefined;
+    return atMs;
+  }
+
+  log(
+    level: "debug" | "info" | "warn" | "error",
+    event: string,
+    message: string,
+    fields: { readonly [name: string]: string | number | boolean } = {},
+  ): void {
+    this.emit({ type: "log", level, event, message, fields });
+  }
+
+  audit(action: string, by: string, detail: string): void {
+    this.emit({ type: "audit", action, by, detail });
+  }
+
+  refuse(reason: string, from: string): void {
+    this.emit({ type: "refused", reason, from });
+  }
+
+  /** Nodes with a channel that have shown that they are members. */
+  memberPeers(): string[] {
+    return [...this.sessions].filter(([, session]) => session.member).map(([nodeId]) => nodeId);
+  }
+}
+
+/** A request that is answered with an error: the code travels, the message is for people. */
+export class Refusal extends Error {
+  override readonly name = "Refusal";
+  constructor(readonly code: string, message: string, readonly cure: string = "") {
+    super(message);
+  }
+}

@@ -1,0 +1,480 @@
+/**
+ * What members tell each other: sessions, members, authority epochs, revocations, the profile.
+ *
+ * News is pushed on arrival (to everybody by its origin, to three by each who passes it on); a digest with
+ * one random member every minute repairs what was lost.
+ *
+ * @module
+ */
+
+import { equalBytes, utf8 } from "../core/bytes.ts";
+import { array, bytes, type CborValue, encodeCbor, optional, record, uint, WireError } from "../core/codec.ts";
+import { hashParts } from "../core/crypto.ts";
+import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
+import { nodeIdOf, readNodeId } from "../core/ids.ts";
+import { LIMITS } from "../core/limits.ts";
+import { shuffled } from "../core/rng.ts";
+import type { Role } from "../core/roles.ts";
+import { roleOf } from "../bootstrap/capability_check.ts";
+import { AuthorityChain, type SignedEpoch, signedEpochValue } from "../identity/authority.ts";
+import { CLOCK_SKEW_MS, verifyCredential } from "../identity/credential.ts";
+import { openRevocation } from "../identity/revocation.ts";
+import { type MemberRecord, sealMember } from "../membership/record.ts";
+import { DIGEST_BUCKETS, type Member } from "../membership/table.ts";
+import { openProfile } from "../spore/profile.ts";
+import { type Context, Refusal, type Session } from "./context.ts";
+import type { PeerView } from "./effects.ts";
+import { envelopeBytes, epochBytes, KEYS, openRow, readEpochs, readRows, rowValue } from "./state.ts";
+
+/** Fan-out of what is passed on. */
+const FANOUT = 3;
+/** Time between two digests. */
+export const SYNC_EVERY_MS = 60_000;
+/** Rows in one message. */
+const ROWS_MAX = 200;
+
+const readHello = record({
+  v: uint(),
+  m: readEnvelope,
+  c: readEnvelope,
+  e: uint(),
+  es: optional(readEpochs),
+});
+
+const readNews = record({
+  m: optional(readRows),
+  es: optional(readEpochs),
+  r: optional(array(readEnvelope, LIMITS.revocationsMax)),
+  p: optional(readEnvelope),
+});
+
+const readDigest = record({
+  d: array(bytes({ length: 8 }), DIGEST_BUCKETS),
+  e: uint(),
+  r: bytes({ length: 8 }),
+  p: uint(),
+});
+
+const readDelta = record({
+  b: array(uint(DIGEST_BUCKETS - 1), DIGEST_BUCKETS),
+  m: readRows,
+  es: optional(readEpochs),
+  e: uint(),
+  r: optional(array(readEnvelope, LIMITS.revocationsMax)),
+  w: optional(uint(1)),
+  p: optional(readEnvelope),
+});
+
+/** Version of the protocol that is spoken, and the oldest that is understood. */
+export const PROTOCOL_VERSION = 1;
+
+/** Something that other members should hear. */
+export interface News {
+  readonly rows?: readonly Member[];
+  readonly epochs?: readonly SignedEpoch[];
+  readonly revocations?: readonly Envelope[];
+  readonly profile?: Envelope;
+}
+
+/** Sessions between members and the exchange of what they know. */
+export class Exchange {
+  /** When this run of the agent began. */
+  startedMs = 0;
+  #nextSyncMs = 0;
+  /** Whom each failed introduction may be tried with again, and when. */
+  readonly #introduceAgainMs = new Map<string, number>();
+
+  constructor(
+    readonly ctx: Context,
+    readonly changed: (what: "member" | "authority" | "revocation" | "session") => void,
+  ) {}
+
+  /** Shows ourselves to a node that a channel is open to; `done` gets the outcome. */
+  introduce(
+    nodeId: string,
+    done: (
+      result: { readonly ok: true } | { readonly ok: false; readonly code: string; readonly message: string },
+    ) => void,
+  ): void {
+    const { state } = this.ctx;
+    const network = state.network;
+    const self = state.self;
+    if (!network?.chain || !network.credential || !self) {
+      return done({ ok: false, code: "not-a-member", message: "this node has no credential yet" });
+    }
+    this.ctx.call(
+      nodeId,
+      "session.hello",
+      this.#hello(self, network.chain.epoch, recent(network.chain)),
+      10_000,
+      (result) => {
+        const session = this.ctx.sessions.get(nodeId);
+        if (!result.ok) return done(result);
+        if (!session) return done({ ok: false, code: "unreachable", message: "the channel closed" });
+        try {
+          this.#accept(session, readHello(result.body, "session.hello"));
+          session.introduced = true;
+          done({ ok: true });
+        } catch (error) {
+          if (error instanceof Refusal) return done({ ok: false, code: error.code, message: error.message });
+          if (error instanceof WireError) return done({ ok: false, code: "bad-answer", message: error.message });
+          throw error;
+        }
+      },
+    );
+  }
+
+  /** The role that this node would like: as configured, else what it is fit for. */
+  ownRole(): Role {
+    const { config, capabilities } = this.ctx;
+    return config.role === "auto" ? (capabilities ? roleOf(capabilities) : "hypha") : config.role;
+  }
+
+  /** Serves `session.hello`. */
+  hello(peer: PeerView, body: CborValue): CborValue {
+    const { state } = this.ctx;
+    const self = state.self;
+    const session = this.ctx.sessions.get(peer.nodeId);
+    if (!state.network?.chain || !self || !session) {
+      throw new Refusal("not-a-member", "this node is not a member itself yet");
+    }
+    const hello = readHello(body, "session.hello");
+    if (hello.v < PROTOCOL_VERSION) {
+      throw new Refusal("version-unsupported", `version ${hello.v}, wanted ${PROTOCOL_VERSION}`);
+    }
+    this.#accept(session, hello);
+    session.introduced = true;
+    const chain = state.network.chain;
+    return this.#hello(self, chain.epoch, chain.since(hello.e + 1).slice(0, 64));
+  }
+
+  /** Serves `push`. */
+  push(peer: PeerView, body: CborValue): CborValue {
+    this.#learn(readNews(body, "push"), peer.nodeId);
+    return {};
+  }
+
+  /** Serves `sync`. */
+  sync(body: CborValue): CborValue {
+    const { state } = this.ctx;
+    const ask = readDigest(body, "sync");
+    const chain = this.#chain();
+    const mine = state.members.digest();
+    const buckets = mine.flatMap((hash, i) => ask.d[i] && equalBytes(hash, ask.d[i]) ? [] : [i]);
+    const differs = !equalBytes(ask.r, this.#revocationDigest());
+    const profile = state.network?.profile;
+    return {
+      b: buckets,
+      m: state.members.inBuckets(buckets).slice(0, ROWS_MAX).map(rowValue),
+      es: chain.since(ask.e + 1).slice(0, 64).map(signedEpochValue),
+      e: chain.epoch,
+      r: differs ? this.#revocations() : undefined,
+      w: differs ? 1 : undefined,
+      p: profile && profile.profile.seq > ask.p ? envelopeValue(profile.envelope) : undefined,
+    };
+  }
+
+  /** Tells other members. `from` has it already. */
+  tell(news: News, from?: string): void {
+    const peers = this.ctx.memberPeers().filter((one) => one !== from);
+    const whom = from === undefined ? peers : shuffled(peers, this.ctx.rng).slice(0, FANOUT);
+    const value: CborValue = {
+      m: news.rows?.map(rowValue),
+      es: news.epochs?.map(signedEpochValue),
+      r: news.revocations?.map(envelopeValue),
+      p: news.profile ? envelopeValue(news.profile) : undefined,
+    };
+    for (const nodeId of whom) this.ctx.call(nodeId, "push", value, 10_000, () => {});
+  }
+
+  /** Regular work; returns when it wants to be woken. */
+  wake(): number {
+    const { ctx } = this;
+    for (const [nodeId, session] of ctx.sessions) {
+      const againMs = this.#introduceAgainMs.get(nodeId);
+      if (!session.member && session.peer.direction === "outbound" && againMs !== undefined && ctx.nowMs >= againMs) {
+        this.greet(nodeId);
+      }
+      const credential = ctx.state.members.get(nodeId)?.membership;
+      // An open channel does not outlive the credential that opened it.
+      if (session.member && credential && credential.expiresMs + CLOCK_SKEW_MS < ctx.nowMs) {
+        session.member = false;
+        ctx.refuse("expired", session.peer.remoteAddress);
+        ctx.emit({ type: "hang-up", nodeId, reason: "its credential has expired" });
+      }
+    }
+    if (ctx.nowMs >= this.#nextSyncMs) {
+      this.#nextSyncMs = ctx.nowMs + SYNC_EVERY_MS - SYNC_EVERY_MS / 10 + ctx.rng.below(SYNC_EVERY_MS / 5);
+      const [partner] = shuffled(ctx.memberPeers(), ctx.rng);
+      if (partner) this.syncWith(partner);
+    }
+    return Math.min(this.#nextSyncMs, ...this.#introduceAgainMs.values());
+  }
+
+  /** Introduces ourselves and compares notes; tried again later where it fails. */
+  greet(nodeId: string): void {
+    this.#introduceAgainMs.delete(nodeId);
+    this.introduce(nodeId, (result) => {
+      if (result.ok) return this.syncWith(nodeId);
+      this.ctx.refuse(result.code, this.ctx.sessions.get(nodeId)?.peer.remoteAddress ?? nodeId);
+      if (this.ctx.sessions.has(nodeId)) {
+        this.#introduceAgainMs.set(nodeId, this.ctx.nowMs + 2_000 + this.ctx.rng.below(3_000));
+      }
+    });
+  }
+
+  /** A channel has closed. */
+  closed(nodeId: string): void {
+    this.#introduceAgainMs.delete(nodeId);
+  }
+
+  /** Compares digests with one member and exchanges what differs. */
+  syncWith(nodeId: string): void {
+    const { state } = this.ctx;
+    const chain = this.#chain();
+    const value: CborValue = {
+      d: [...state.members.digest()],
+      e: chain.epoch,
+      r: this.#revocationDigest(),
+      p: state.network?.profile?.profile.seq ?? 0,
+    };
+    this.ctx.call(nodeId, "sync", value, 20_000, (result) => {
+      if (!result.ok) return;
+      try {
+        const delta = readDelta(result.body, "sync");
+        const theirs = new Map(delta.m.map((row) => {
+          const opened = openRow(row, state.networkId);
+          return [opened.nodeId, opened] as const;
+        }));
+        const newer = state.members.inBuckets(delta.b).filter((mine) => {
+          const their = theirs.get(mine.nodeId);
+          return !their || mine.record.seq > their.record.seq || mine.membership.issuedMs > their.membership.issuedMs;
+        });
+        this.#learn({ ...delta }, nodeId);
+        const epochs = this.#chain().since(delta.e + 1).slice(0, 64);
+        const revocations = delta.w ? [...state.revocations.entries()].map(([, one]) => one.envelope) : [];
+        if (newer.length > 0 || epochs.length > 0 || revocations.length > 0) {
+          this.ctx.call(
+            nodeId,
+            "push",
+            {
+              m: newer.slice(0, ROWS_MAX).map(rowValue),
+              es: epochs.map(signedEpochValue),
+              r: revocations.map(envelopeValue),
+            },
+            20_000,
+            () => {},
+          );
+        }
+      } catch (error) {
+        if (!(error instanceof WireError) && !(error instanceof Refusal)) throw error;
+        this.ctx.refuse("bad-answer", nodeId);
+      }
+    });
+  }
+
+  /** A new record of this node itself, with what changed; told to everybody. */
+  publishSelf(change: Partial<MemberRecord>): void {
+    const { state } = this.ctx;
+    const row = this.renewedSelf(change);
+    if (!row) return;
+    this.ctx.persist([
+      [KEYS.member(state.nodeId), encodeCbor(rowValue(row))],
+      [KEYS.self, encodeCbor(row.record.seq)],
+    ], () => this.tell({ rows: [row] }));
+    this.changed("member");
+  }
+
+  /** Makes and merges a new record of this node itself; the caller stores and tells it. */
+  renewedSelf(change: Partial<MemberRecord>): Member | undefined {
+    const { state } = this.ctx;
+    const self = state.self;
+    if (!self || !state.network?.credential) return undefined;
+    // A clock as part of the number lets a node whose store was lost still overtake its old records.
+    state.seq = Math.max(state.seq, self.record.seq, this.ctx.nowMs) + 1;
+    const member: MemberRecord = { ...self.record, ...change, seq: state.seq };
+    const recordEnvelope = sealMember(member, state.networkId, state.keyPair);
+    const row = openRow({ m: recordEnvelope, c: state.network.credential.envelope }, state.networkId);
+    state.members.merge(row);
+    return state.self;
+  }
+
+  /**
+   * Merges epochs into the chain and stores the new ones.
+   *
+   * @throws {WireError} When one does not follow or contradicts what is known.
+   */
+  learnEpochs(epochs: readonly SignedEpoch[]): readonly SignedEpoch[] {
+    const { state } = this.ctx;
+    const before = this.#chain();
+    const after = before.merged(epochs);
+    const fresh = after.since(before.epoch + 1);
+    if (fresh.length === 0) return [];
+    state.network!.chain = after;
+    this.ctx.persist(fresh.map((one, i) => [KEYS.epoch(before.epoch + 1 + i), epochBytes(one)]));
+    this.ctx.log("info", "authority-epoch", `Authority epoch ${after.epoch} with ${after.issuers.length} issuers`, {
+      epoch: after.epoch,
+    });
+    this.changed("authority");
+    return fresh;
+  }
+
+  /** Adds a revocation made here or heard of; returns whether it is new. */
+  learnRevocation(envelope: Envelope): boolean {
+    const { state } = this.ctx;
+    const revocation = openRevocation(envelope, state.networkId);
+    if (!this.#chain().counts(envelope.signer)) {
+      this.ctx.refuse("unknown-issuer", nodeIdOf(envelope.signer));
+      return false;
+    }
+    if (!state.revocations.add(revocation, envelope)) return false;
+    const name = `${revocation.kind}/${[...revocation.subject].map((b) => b.toString(16).padStart(2, "0")).join("")}`;
+    this.ctx.persist([[KEYS.revocation(name), envelopeBytes(envelope)]]);
+    if (revocation.kind === "node") {
+      const nodeId = nodeIdOf(revocation.subject);
+      const session = this.ctx.sessions.get(nodeId);
+      if (session) {
+        session.member = false;
+        this.ctx.emit({ type: "hang-up", nodeId, reason: "revoked" });
+      }
+    }
+    this.changed("revocation");
+    return true;
+  }
+
+  #hello(self: Member, epoch: number, epochs: readonly SignedEpoch[]): CborValue {
+    return {
+      v: PROTOCOL_VERSION,
+      m: envelopeValue(self.recordEnvelope),
+      c: envelopeValue(self.credentialEnvelope),
+      e: epoch,
+      es: epochs.map(signedEpochValue),
+    };
+  }
+
+  #accept(
+    session: Session,
+    hello: { readonly m: Envelope; readonly c: Envelope; readonly es?: readonly SignedEpoch[] | undefined },
+  ): void {
+    const { ctx } = this;
+    const fresh = this.#epochs(hello.es ?? []);
+    const verified = verifyCredential(hello.c, {
+      chain: this.#chain(),
+      revocations: ctx.state.revocations,
+      nowMs: ctx.nowMs,
+      subject: session.peer.publicKey,
+    });
+    if (!verified.ok) {
+      ctx.refuse(verified.reason, session.peer.remoteAddress);
+      const code = verified.reason === "not-yet-valid" ? "clock-skew" : verified.reason;
+      throw new Refusal(code, `the credential is refused: ${verified.reason}`);
+    }
+    const row = openRow({ m: hello.m, c: hello.c }, ctx.state.networkId);
+    const news = this.#merge(row);
+    const wasMember = session.member;
+    session.member = true;
+    const cameAlive = ctx.state.members.noteAlive(session.peer.nodeId, ctx.nowMs);
+    if (!wasMember || cameAlive) this.changed("session");
+    if (news || fresh.length > 0) {
+      this.tell(
+        { ...(news ? { rows: [news] } : {}), ...(fresh.length > 0 ? { epochs: fresh } : {}) },
+        session.peer.nodeId,
+      );
+    }
+  }
+
+  #learn(news: {
+    readonly m?: readonly { readonly m: Envelope; readonly c: Envelope }[] | undefined;
+    readonly es?: readonly SignedEpoch[] | undefined;
+    readonly r?: readonly Envelope[] | undefined;
+    readonly p?: Envelope | undefined;
+  }, from: string): void {
+    const { ctx } = this;
+    const epochs = this.#epochs(news.es ?? []);
+    const revocations = (news.r ?? []).filter((one) => this.learnRevocation(one));
+    const rows: Member[] = [];
+    for (const one of news.m ?? []) {
+      const row = openRow(one, ctx.state.networkId);
+      // Members that are offline have credentials that have run out; they are still members.
+      const verified = verifyCredential(one.c, {
+        chain: this.#chain(),
+        revocations: ctx.state.revocations,
+        nowMs: ctx.nowMs,
+        subject: row.publicKey,
+        allowExpired: true,
+      });
+      if (!verified.ok && verified.reason !== "revoked") {
+        // An old credential of an issuer that has left the chain since: known rows stay, unknown ones wait for renewal.
+        ctx.refuse(verified.reason, from);
+        continue;
+      }
+      const merged = this.#merge(row);
+      if (merged) rows.push(merged);
+    }
+    const profile = news.p ? this.#learnProfile(news.p) : undefined;
+    if (rows.length > 0 || epochs.length > 0 || revocations.length > 0 || profile) {
+      this.tell({ rows, epochs, revocations, ...(profile ? { profile } : {}) }, from);
+    }
+  }
+
+  /** Adopts a profile that is newer than ours and signed by an issuer. */
+  #learnProfile(envelope: Envelope): Envelope | undefined {
+    const network = this.ctx.state.network!;
+    const profile = openProfile(envelope, network.networkId);
+    if (!this.#chain().counts(envelope.signer)) {
+      this.ctx.refuse("unknown-issuer", nodeIdOf(envelope.signer));
+      return undefined;
+    }
+    if (network.profile && network.profile.profile.seq >= profile.seq) return undefined;
+    network.profile = { profile, envelope };
+    this.ctx.persist([[KEYS.profile, envelopeBytes(envelope)]]);
+    return envelope;
+  }
+
+  #merge(row: Member): Member | undefined {
+    const { state } = this.ctx;
+    if (row.nodeId === state.nodeId) {
+      // Somebody passes on an older word of ours, or one of a former life: overtake it.
+      if (row.record.seq > (state.self?.record.seq ?? 0)) state.seq = row.record.seq;
+      return undefined;
+    }
+    const merged = state.members.merge(row);
+    if (!merged) return undefined;
+    this.ctx.persist([[KEYS.member(row.nodeId), encodeCbor(rowValue(merged))]]);
+    this.changed("member");
+    return merged;
+  }
+
+  #epochs(epochs: readonly SignedEpoch[]): readonly SignedEpoch[] {
+    try {
+      return this.learnEpochs(epochs);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.ctx.refuse("authority-contradiction", error.message);
+      return [];
+    }
+  }
+
+  #chain(): AuthorityChain {
+    const chain = this.ctx.state.network?.chain;
+    if (!chain) throw new Refusal("not-a-member", "this node is not a member itself yet");
+    return chain;
+  }
+
+  #revocations(): CborValue {
+    return [...this.ctx.state.revocations.entries()].map(([, one]) => envelopeValue(one.envelope));
+  }
+
+  #revocationDigest(): Uint8Array {
+    const names = [...this.ctx.state.revocations.entries()].map(([name]) => name).sort();
+    return hashParts("mycelium/revocation-digest/v1", ...names.map(utf8)).slice(0, 8);
+  }
+}
+
+/** The epochs that a peer may lack: all of a short chain, the last of a long one. */
+function recent(chain: AuthorityChain): readonly SignedEpoch[] {
+  return chain.since(Math.max(1, chain.epoch - 7));
+}
+
+/** Reads the body of `seen`. */
+export const readSeen = record({ n: readNodeId });

@@ -1,0 +1,603 @@
+/**
+ * The registrar: admits machines, renews members, gives invites and takes things back.
+ *
+ * Runs on every issuer. Uses of an invite are counted by the members that carry its id in their
+ * credential, so that every issuer counts the same once it has heard of them; while the issuer that gave an
+ * invite is reachable, others send newcomers there, so that two of them do not count at once. The Raft group
+ * takes this over with the Primary Spore.
+ *
+ * @module
+ */
+
+import { implausibilities, roleOf, workOf } from "../bootstrap/capability_check.ts";
+import { compareBytes, equalBytes, fromHex, toHex, utf8 } from "../core/bytes.ts";
+import { array, bytes, type CborValue, encodeCbor, optional, record, uint, WireError } from "../core/codec.ts";
+import { hashParts, type KeyPair } from "../core/crypto.ts";
+import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
+import { nodeIdOf, readAddress, shortNodeId } from "../core/ids.ts";
+import { LIMITS } from "../core/limits.ts";
+import { type Role, roleFits } from "../core/roles.ts";
+import { signedEpochValue } from "../identity/authority.ts";
+import { CLOCK_SKEW_MS, type Credential, issueCredential, openCredential, renewAtMs } from "../identity/credential.ts";
+import { createInvite, formatInvite, type InviteGrant, openGrant } from "../identity/invite.ts";
+import { type JoinTranscript, proveFactor, verifyFactor } from "../identity/join_proof.ts";
+import { createRevocation } from "../identity/revocation.ts";
+import { type MemberRecord, openMember } from "../membership/record.ts";
+import type { Member } from "../membership/table.ts";
+import { type Context, Refusal } from "./context.ts";
+import type { PeerView } from "./effects.ts";
+import { type Exchange, PROTOCOL_VERSION } from "./exchange.ts";
+import { envelopeBytes, KEYS, openRow, pendingBytes, readEpochs, rowValue } from "./state.ts";
+import type { InviteStatus, PendingStatus } from "./status.ts";
+
+/** A challenge is good for one request within this time. */
+const CHALLENGE_MS = 60_000;
+/** Rows of members that a newcomer gets at once; the rest follows by digest. */
+const HANDOVER_ROWS_MAX = 200;
+/** A week, where an invite says nothing else. */
+export const INVITE_TTL_MS = 7 * 86_400_000;
+
+const readJoinHello = record({ v: uint(), n: bytes({ length: 32 }) });
+const readRegister = record({
+  n: bytes({ length: 32 }),
+  g: readEnvelope,
+  m: readEnvelope,
+  w: bytes({ length: 32 }),
+  pn: bytes({ length: 64 }),
+  pi: bytes({ length: 64 }),
+});
+const readRenew = record({ m: readEnvelope, c: readEnvelope, e: optional(uint()) });
+const readRenewed = record({
+  c: optional(readEnvelope),
+  es: optional(readEpochs),
+  p: optional(readEnvelope),
+  to: optional(array(readAddress, 64)),
+});
+
+interface Challenge {
+  readonly joinerKey: Uint8Array;
+  readonly joinerNonce: Uint8Array;
+  readonly registrarNonce: Uint8Array;
+  readonly sentMs: number;
+}
+
+/** Admits machines, renews members, gives invites and takes things back. */
+export class Registrar {
+  /** Open challenges by the nonce; the oldest goes when full. */
+  readonly #challenges = new Map<string, Challenge>();
+  #renewRetryMs = 0;
+
+  constructor(readonly ctx: Context, readonly exchange: Exchange) {}
+
+  /** Serves `join.hello`: who we are, and a challenge. */
+  hello(peer: PeerView, body: CborValue): CborValue {
+    const { ctx } = this;
+    const { v, n } = readJoinHello(body, "join.hello");
+    if (v < PROTOCOL_VERSION) throw new Refusal("version-unsupported", `version ${v}, wanted ${PROTOCOL_VERSION}`);
+    const network = ctx.state.network;
+    const self = ctx.state.self;
+    if (!network?.genesis || !network.chain || !self) throw new Refusal("not-a-member", "this node is joining itself");
+    const nonce = ctx.entropy.bytes(32);
+    if (this.#challenges.size >= LIMITS.challengesMax) this.#challenges.delete(this.#challenges.keys().next().value!);
+    this.#challenges.set(toHex(nonce), {
+      joinerKey: peer.publicKey,
+      joinerNonce: n,
+      registrarNonce: nonce,
+      sentMs: ctx.nowMs,
+    });
+    return {
+      v: PROTOCOL_VERSION,
+      g: envelopeValue(network.genesis.envelope),
+      es: network.chain.since(1).slice(-64).map(signedEpochValue),
+      s: rowValue(self),
+      n: nonce,
+      t: ctx.nowMs,
+      to: this.#serves ? undefined : this.#issuerAddresses(),
+    };
+  }
+
+  /** Serves `join.register`: checks every factor, then admits, holds back or refuses. */
+  register(peer: PeerView, body: CborValue): CborValue {
+    const { ctx } = this;
+    const { state } = ctx;
+    const read = readRegister(body, "join.register");
+    if (!this.#serves) throw new Refusal("not-issuer", "this node may not admit members");
+    const transcript = this.#redeem(peer, read);
+    const { grant, redirect } = this.#grant(read.g);
+    const proved = verifyFactor("node", transcript, peer.publicKey, read.pn) &&
+      verifyFactor("invite", transcript, grant.key, read.pi) && equalBytes(read.m.signer, peer.publicKey);
+    if (!proved) throw this.#refusal("proof-invalid", "a proof does not fit this channel, request or invite", peer);
+    if (redirect) return { s: "redirect", to: redirect };
+    const wanted = openMember(read.m, state.networkId);
+    const known = state.members.get(peer.nodeId);
+    if (state.revocations.get("node", peer.publicKey)) throw this.#refusal("revoked", "this node was removed", peer);
+    this.#checkInvite(grant, peer, known);
+    const role = this.#role(grant, wanted);
+    const bad = implausibilities(wanted.capabilities, role, {
+      elapsedMs: ctx.nowMs - transcript.sentMs,
+      correct: equalBytes(read.w, workOf(transcript.registrarNonce)),
+    });
+    if (bad.length > 0) {
+      throw this.#refusal("capability-implausible", `not plausible: ${bad.join("; ")}`, peer);
+    }
+    if (!known && !this.#approved(grant, peer, wanted, read.m)) {
+      return { s: "pending", by: state.self!.membership.name };
+    }
+    if (!known && state.members.size >= LIMITS.membersMax) throw this.#refusal("full", "the network is full", peer);
+    const { row, fresh } = this.#admit({
+      key: peer.publicKey,
+      wanted,
+      recordEnvelope: read.m,
+      role,
+      pool: grant.pool,
+      via: grant.id,
+    });
+    if (fresh) {
+      ctx.audit(
+        "node-admitted",
+        state.nodeId,
+        `${row.membership.name} ${row.nodeId} as ${role} by invite ${toHex(grant.id)}`,
+      );
+      ctx.log("info", "node-admitted", `${row.membership.name} joined as ${role}`, { node: row.nodeId, role });
+    }
+    const network = state.network!;
+    const others = state.members.all().filter((one) => one.nodeId !== row.nodeId).slice(0, HANDOVER_ROWS_MAX);
+    return {
+      s: "accepted",
+      c: envelopeValue(row.credentialEnvelope),
+      p: network.profile ? envelopeValue(network.profile.envelope) : undefined,
+      es: network.chain!.since(1).slice(-64).map(signedEpochValue),
+      ms: others.map(rowValue),
+      r: [...state.revocations.entries()].map(([, one]) => envelopeValue(one.envelope)).slice(0, 1_000),
+      x: proveFactor("registrar", transcript, state.keyPair),
+    };
+  }
+
+  /** Serves `renew`: a member that has been away proves its key by the channel and gets a new credential. */
+  renew(peer: PeerView, body: CborValue): CborValue {
+    const { ctx } = this;
+    const { state } = ctx;
+    const read = readRenew(body, "renew");
+    if (!this.#serves) return { to: this.#issuerAddresses() };
+    if (state.revocations.get("node", peer.publicKey)) throw this.#refusal("revoked", "this node was removed", peer);
+    const known = state.members.get(peer.nodeId);
+    const old = openCredential(read.c, state.networkId);
+    const vouched = equalBytes(old.subject, peer.publicKey) && state.network!.chain!.counts(read.c.signer);
+    if (!known && !vouched) throw this.#refusal("unknown-member", "this network does not know the node", peer);
+    if (!equalBytes(read.m.signer, peer.publicKey)) {
+      throw this.#refusal("proof-invalid", "the record is of another key", peer);
+    }
+    const wanted = openMember(read.m, state.networkId);
+    const { role, pool, via } = known?.membership ?? old;
+    const bad = implausibilities(wanted.capabilities, "hypha", undefined);
+    if (bad.length > 0) throw this.#refusal("capability-implausible", `not plausible: ${bad.join("; ")}`, peer);
+    const { row } = this.#admit({
+      key: peer.publicKey,
+      wanted,
+      recordEnvelope: read.m,
+      role,
+      pool,
+      ...(via ? { via } : {}),
+    });
+    return {
+      c: envelopeValue(row.credentialEnvelope),
+      es: state.network!.chain!.since((read.e ?? 0) + 1).slice(0, 64).map(signedEpochValue),
+      p: state.network!.profile ? envelopeValue(state.network!.profile.envelope) : undefined,
+    };
+  }
+
+  /** Issues this node's own credential, as the founder and as an issuer. */
+  issueSelf(role: Role, pool: string, name: string, via?: Uint8Array): Envelope {
+    const { ctx } = this;
+    return this.#issue({ subject: ctx.state.keyPair.publicKey, name, role, pool, ...(via ? { via } : {}) });
+  }
+
+  /** Regular work: renew ourselves. Returns when it wants to be woken. */
+  wake(): number {
+    const { ctx } = this;
+    const { network, mode } = ctx.state;
+    const self = ctx.state.self;
+    if (!network?.credential || !self || mode === "isolated") return Infinity;
+    for (const [nonce, one] of this.#challenges) {
+      if (ctx.nowMs - one.sentMs > CHALLENGE_MS) this.#challenges.delete(nonce);
+    }
+    const dueMs = Math.max(renewAtMs(network.credential.credential), this.#renewRetryMs);
+    if (ctx.nowMs < dueMs) return dueMs;
+    const { role, pool, name, via } = network.credential.credential;
+    if (ctx.state.isIssuer) {
+      this.adopt(this.issueSelf(role, pool, name, via));
+      return renewAtMs(ctx.state.network!.credential!.credential);
+    }
+    this.#renewRetryMs = ctx.nowMs + 20_000 + ctx.rng.below(20_000);
+    const issuers = network.chain!.issuers.map(nodeIdOf).filter((one) => ctx.sessions.get(one)?.member);
+    if (issuers.length > 0) this.askRenewal(issuers[ctx.rng.below(issuers.length)]!, () => {});
+    return this.#renewRetryMs;
+  }
+
+  /** Asks a node for a new credential; `done` gets the outcome. */
+  askRenewal(
+    nodeId: string,
+    done: (
+      result: { readonly ok: true } | { readonly ok: false; readonly code: string; readonly to?: readonly string[] },
+    ) => void,
+  ): void {
+    const { ctx } = this;
+    const { state } = ctx;
+    const self = state.self;
+    const network = state.network;
+    if (!self || !network?.credential || !network.chain) return done({ ok: false, code: "unknown-member" });
+    const request = {
+      m: envelopeValue(self.recordEnvelope),
+      c: envelopeValue(network.credential.envelope),
+      e: network.chain.epoch,
+    };
+    ctx.call(nodeId, "renew", request, 10_000, (result) => {
+      if (!result.ok) return done({ ok: false, code: result.code });
+      try {
+        const answer = readRenewed(result.body, "renew");
+        if (!answer.c) return done({ ok: false, code: "not-issuer", to: answer.to ?? [] });
+        this.exchange.learnEpochs(answer.es ?? []);
+        const credential = openCredential(answer.c, state.networkId);
+        const counts = state.network!.chain!.counts(answer.c.signer) &&
+          equalBytes(credential.subject, state.keyPair.publicKey);
+        if (!counts) return done({ ok: false, code: "bad-answer" });
+        this.adopt(answer.c);
+        done({ ok: true });
+      } catch (error) {
+        if (!(error instanceof WireError)) throw error;
+        done({ ok: false, code: "bad-answer" });
+      }
+    });
+  }
+
+  /** Takes a new credential into service, stores it and tells the others. Open channels stay. */
+  adopt(envelope: Envelope): void {
+    const { ctx } = this;
+    const { state } = ctx;
+    state.network!.credential = { credential: openCredential(envelope, state.networkId), envelope };
+    const row = this.exchange.renewedSelf({});
+    if (!row) return;
+    ctx.persist([
+      [KEYS.credential, envelopeBytes(envelope)],
+      [KEYS.member(state.nodeId), encodeCbor(rowValue(row))],
+      [KEYS.self, encodeCbor(row.record.seq)],
+    ], () => this.exchange.tell({ rows: [row] }));
+    ctx.log("info", "credential-renewed", "The membership credential was renewed", {
+      expiresMs: state.network!.credential.credential.expiresMs,
+    });
+  }
+
+  /** Gives an invite; the token is shown once and not kept. */
+  createInvite(options: {
+    readonly role?: Role;
+    readonly pool?: string;
+    readonly uses?: number;
+    readonly ttlMs?: number;
+    readonly approval?: boolean;
+  }): { readonly token: string; readonly id: string; readonly expiresMs: number } {
+    const { ctx } = this;
+    const { state } = ctx;
+    if (!this.#serves) {
+      throw new Refusal(
+        "not-issuer",
+        "This node may not give invites: it is not an issuer of the network",
+        `Run it on one of: ${this.#issuerNames().join(", ") || "the nodes listed by: mycelium peers"}`,
+      );
+    }
+    const open = this.invites().filter((one) => one.state === "open");
+    if (open.length >= LIMITS.invitesMax) {
+      throw new Refusal("full", `${open.length} invites are open`, "Revoke some: mycelium invite revoke <id>");
+    }
+    const invite = createInvite({
+      ...(options.role ? { role: options.role } : {}),
+      pool: options.pool ?? "default",
+      uses: options.uses ?? 1,
+      createdMs: ctx.nowMs,
+      expiresMs: ctx.nowMs + (options.ttlMs ?? INVITE_TTL_MS),
+      approval: options.approval ?? false,
+      seed: ctx.entropy.bytes(32),
+      networkId: state.networkId,
+      discoverySecret: state.network!.discoverySecret,
+      addresses: inviteAddresses(ctx.addresses),
+      issuer: state.keyPair,
+    });
+    state.grants.set(toHex(invite.grant.id), { grant: invite.grant, envelope: invite.grantEnvelope });
+    ctx.persist([[KEYS.grant(invite.grant.id), envelopeBytes(invite.grantEnvelope)]]);
+    const id = toHex(invite.grant.id);
+    ctx.audit(
+      "invite-created",
+      state.nodeId,
+      `${id} role ${invite.grant.role ?? "any but sclerotium"} uses ${invite.grant.uses}`,
+    );
+    return { token: formatInvite(invite), id, expiresMs: invite.grant.expiresMs };
+  }
+
+  /** Takes an invite back. */
+  revokeInvite(id: string): { readonly id: string } {
+    const matches = [...this.ctx.state.grants.keys()].filter((one) =>
+      one.startsWith(id.toLowerCase()) && id.length >= 4
+    );
+    if (matches.length !== 1) {
+      throw new Refusal(
+        matches.length === 0 ? "not-found" : "ambiguous",
+        `Cannot revoke invite "${id}": ${matches.length} invites match`,
+        "List them: mycelium invite list",
+      );
+    }
+    this.#revoke("invite", fromHex(matches[0]!)!, "revoked by an operator");
+    return { id: matches[0]! };
+  }
+
+  /** Removes a node for good. */
+  removeNode(member: Member, reason: string): void {
+    this.#revoke("node", member.publicKey, reason);
+    this.ctx.audit("node-removed", this.ctx.state.nodeId, `${member.membership.name} ${member.nodeId}: ${reason}`);
+  }
+
+  /** An operator decides about a machine that waits. */
+  decide(nodeId: string, decision: "approved" | "denied", reason: string): void {
+    const { ctx } = this;
+    const pending = ctx.state.pending.get(nodeId)!;
+    const decided = { ...pending, decision, reason };
+    ctx.state.pending.set(nodeId, decided);
+    ctx.persist([[KEYS.pending(nodeId), pendingBytes(decided)]]);
+    ctx.audit(`node-${decision}`, ctx.state.nodeId, `${pending.record.name} ${nodeId} ${reason}`);
+  }
+
+  /** Invites given here. */
+  invites(): InviteStatus[] {
+    const { state, nowMs } = this.ctx;
+    return [...state.grants.values()].filter((one) => equalBytes(one.envelope.signer, state.keyPair.publicKey)).map(
+      ({ grant }) => {
+        const usedBy = state.members.joinedBy(grant.id);
+        const revoked = state.revocations.get("invite", grant.id) !== undefined;
+        return {
+          id: toHex(grant.id),
+          ...(grant.role ? { role: grant.role } : {}),
+          pool: grant.pool,
+          uses: grant.uses,
+          usesLeft: Math.max(0, grant.uses - usedBy.length),
+          createdMs: grant.createdMs,
+          expiresMs: grant.expiresMs,
+          approval: grant.approval,
+          state: revoked
+            ? "revoked"
+            : usedBy.length >= grant.uses
+            ? "used-up"
+            : grant.expiresMs <= nowMs
+            ? "expired"
+            : "open",
+          usedBy: usedBy.map((one) => state.members.get(one)?.membership.name ?? shortNodeId(one)),
+        };
+      },
+    );
+  }
+
+  /** Machines that wait for an operator. */
+  pending(): PendingStatus[] {
+    return [...this.ctx.state.pending.values()].filter((one) => one.decision === "waiting").map((one) => ({
+      nodeId: one.nodeId,
+      name: one.record.name,
+      role: one.record.role,
+      sinceMs: one.sinceMs,
+      address: one.address,
+      capabilities: one.record.capabilities,
+    }));
+  }
+
+  /** Whether this node admits members now. */
+  get #serves(): boolean {
+    const { state } = this.ctx;
+    return state.isIssuer && state.mode !== "safe" && state.mode !== "isolated" && state.self !== undefined;
+  }
+
+  #redeem(
+    peer: PeerView,
+    read: { readonly n: Uint8Array; readonly g: Envelope; readonly m: Envelope; readonly w: Uint8Array },
+  ): JoinTranscript & { readonly sentMs: number } {
+    const challenge = this.#challenges.get(toHex(read.n));
+    // Good for one request, whatever comes of it.
+    this.#challenges.delete(toHex(read.n));
+    const fits = challenge && equalBytes(challenge.joinerKey, peer.publicKey) &&
+      this.ctx.nowMs - challenge.sentMs <= CHALLENGE_MS;
+    if (!fits) throw this.#refusal("replayed", "the challenge is unknown, used, of another node or has run out", peer);
+    return {
+      networkId: this.ctx.state.networkId,
+      registrarKey: this.ctx.state.keyPair.publicKey,
+      joinerKey: peer.publicKey,
+      registrarNonce: challenge.registrarNonce,
+      joinerNonce: challenge.joinerNonce,
+      channelBinding: peer.channelBinding ?? new Uint8Array(0),
+      requestHash: registerHash(read),
+      sentMs: challenge.sentMs,
+    };
+  }
+
+  #grant(envelope: Envelope): { readonly grant: InviteGrant; readonly redirect?: readonly string[] } {
+    const { ctx } = this;
+    const { state } = ctx;
+    let grant: InviteGrant;
+    try {
+      grant = openGrant(envelope, state.networkId);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      throw new Refusal("invite-unknown", "the invite is not of this network");
+    }
+    if (!state.network!.chain!.counts(envelope.signer)) {
+      throw new Refusal("invite-unknown", "the invite's issuer does not count any more");
+    }
+    const home = nodeIdOf(envelope.signer);
+    const homeRow = state.members.get(home);
+    if (
+      home !== state.nodeId && homeRow && ctx.sessions.get(home)?.member &&
+      state.network!.chain!.isIssuer(envelope.signer)
+    ) {
+      return { grant, redirect: homeRow.record.addresses };
+    }
+    return { grant };
+  }
+
+  #checkInvite(grant: InviteGrant, peer: PeerView, known: Member | undefined): void {
+    const { state, nowMs } = this.ctx;
+    const again = known?.membership.via !== undefined && compareBytes(known.membership.via, grant.id) === 0;
+    // The answer to an admitted node may have been lost: asking again with the same invite is no second use.
+    if (again) return;
+    if (state.revocations.get("invite", grant.id)) {
+      throw this.#refusal("invite-revoked", "the invite was revoked", peer);
+    }
+    if (grant.expiresMs <= nowMs) throw this.#refusal("invite-expired", "the invite has run out", peer);
+    if (grant.createdMs > nowMs + CLOCK_SKEW_MS) {
+      throw this.#refusal("clock-skew", "the invite is from the future", peer);
+    }
+    if (state.members.joinedBy(grant.id).length >= grant.uses) {
+      throw this.#refusal("invite-used-up", `the invite was good for ${grant.uses}`, peer);
+    }
+  }
+
+  #role(grant: InviteGrant, wanted: MemberRecord): Role {
+    const able = roleOf(wanted.capabilities);
+    if (grant.role) {
+      return roleFits(wanted.role, grant.role) ? grant.role : wanted.role;
+    }
+    // Being an issuer is a matter of trust, not of memory: an invite has to say so.
+    const asked = roleFits(able, wanted.role) ? wanted.role : able;
+    return asked === "sclerotium" ? "rhizomorph" : asked;
+  }
+
+  #approved(grant: InviteGrant, peer: PeerView, wanted: MemberRecord, recordEnvelope: Envelope): boolean {
+    const { ctx } = this;
+    const { state } = ctx;
+    if (!grant.approval && !state.network!.profile?.profile.approval) return true;
+    const pending = state.pending.get(peer.nodeId);
+    if (pending?.decision === "denied") {
+      throw this.#refusal("approval-denied", pending.reason || "an operator refused", peer);
+    }
+    if (pending?.decision === "approved") return true;
+    if (!pending) {
+      if (state.pending.size >= LIMITS.pendingJoinsMax) {
+        throw this.#refusal("overloaded", "too many machines wait for approval", peer);
+      }
+      const waiting = {
+        nodeId: peer.nodeId,
+        publicKey: peer.publicKey,
+        record: wanted,
+        recordEnvelope,
+        inviteId: grant.id,
+        sinceMs: ctx.nowMs,
+        address: peer.remoteAddress,
+        decision: "waiting" as const,
+        reason: "",
+      };
+      state.pending.set(peer.nodeId, waiting);
+      ctx.persist([[KEYS.pending(peer.nodeId), pendingBytes(waiting)]]);
+      ctx.log(
+        "info",
+        "approval-wanted",
+        `${wanted.name} waits for approval: mycelium node approve ${shortNodeId(peer.nodeId)}`,
+        {
+          node: peer.nodeId,
+        },
+      );
+    }
+    return false;
+  }
+
+  #admit(admission: {
+    readonly key: Uint8Array;
+    readonly wanted: MemberRecord;
+    readonly recordEnvelope: Envelope;
+    readonly role: Role;
+    readonly pool: string;
+    readonly via?: Uint8Array;
+  }): { readonly row: Member; readonly fresh: boolean } {
+    const { ctx } = this;
+    const { state } = ctx;
+    const nodeId = nodeIdOf(admission.key);
+    const fresh = !state.members.get(nodeId);
+    const name = state.members.get(nodeId)?.membership.name ?? this.#freeName(admission.wanted.name, nodeId);
+    const credentialEnvelope = this.#issue({
+      subject: admission.key,
+      name,
+      role: admission.role,
+      pool: admission.pool,
+      ...(admission.via ? { via: admission.via } : {}),
+    });
+    const opened = openRow({ m: admission.recordEnvelope, c: credentialEnvelope }, state.networkId);
+    const row = state.members.merge(opened) ?? opened;
+    state.pending.delete(nodeId);
+    // The answer leaves only after this is durable: a registrar that dies must not admit twice by one invite.
+    ctx.persist([[KEYS.member(nodeId), encodeCbor(rowValue(row))], [KEYS.pending(nodeId), null]]);
+    this.exchange.tell({ rows: [row] });
+    this.exchange.changed("member");
+    return { row, fresh };
+  }
+
+  #issue(subject: Pick<Credential, "subject" | "name" | "role" | "pool" | "via">): Envelope {
+    const { state, nowMs, config } = this.ctx;
+    const known = state.members.get(nodeIdOf(subject.subject))?.membership.issuedMs ?? 0;
+    // A clock that was set back must not make a newer credential look older than the one it replaces.
+    const issuedMs = Math.max(nowMs, known + 1);
+    return issueCredential(
+      {
+        ...subject,
+        issuedMs,
+        expiresMs: issuedMs + config.credentialLifetimeMs,
+        epoch: state.network!.chain!.epoch,
+      },
+      state.networkId,
+      state.keyPair,
+    );
+  }
+
+  #freeName(wanted: string, nodeId: string): string {
+    const taken = this.ctx.state.members.all().some((one) => one.membership.name === wanted);
+    return taken ? `${wanted.slice(0, 54)}-${toHex(hashParts("mycelium/name/v1", utf8(nodeId))).slice(0, 6)}` : wanted;
+  }
+
+  #revoke(kind: "node" | "invite", subject: Uint8Array, reason: string): void {
+    const { ctx } = this;
+    if (!this.#serves) {
+      throw new Refusal(
+        "not-issuer",
+        "This node may not take anything back: it is not an issuer of the network",
+        `Run it on one of: ${this.#issuerNames().join(", ")}`,
+      );
+    }
+    const pair: KeyPair = ctx.state.keyPair;
+    const envelope = createRevocation({ kind, subject, reason, atMs: ctx.nowMs }, ctx.state.networkId, pair);
+    if (this.exchange.learnRevocation(envelope)) this.exchange.tell({ revocations: [envelope] });
+    ctx.audit(`${kind}-revoked`, ctx.state.nodeId, `${toHex(subject)}: ${reason}`);
+  }
+
+  #refusal(code: string, message: string, peer: PeerView): Refusal {
+    this.ctx.refuse(code, peer.remoteAddress);
+    this.ctx.audit("join-refused", peer.nodeId, `${code}: ${message}`);
+    return new Refusal(code, message);
+  }
+
+  #issuerAddresses(): readonly string[] {
+    const { state } = this.ctx;
+    return state.network!.chain!.issuers.flatMap((key) => state.members.get(nodeIdOf(key))?.record.addresses ?? [])
+      .slice(0, 32);
+  }
+
+  #issuerNames(): string[] {
+    const { state } = this.ctx;
+    return (state.network?.chain?.issuers ?? []).flatMap((key) =>
+      state.members.get(nodeIdOf(key))?.membership.name ?? []
+    );
+  }
+}
+
+/** Hash of a registration request as its proofs cover it. */
+export function registerHash(
+  request: { readonly g: Envelope; readonly m: Envelope; readonly w: Uint8Array },
+): Uint8Array {
+  return hashParts("mycelium/register/v1", request.g.payload, request.m.payload, request.m.signer, request.w);
+}
+
+/** Addresses worth carrying in an invite: one QUIC and one TCP of each host address, loopback last. */
+function inviteAddresses(addresses: readonly string[]): readonly string[] {
+  const loopback = (one: string) => one.startsWith("/ip4/127.") || one.startsWith("/ip6/::1/");
+  return [...addresses].sort((a, b) => Number(loopback(a)) - Number(loopback(b))).slice(0, 6);
+}
