@@ -19,8 +19,8 @@ Deno.test("compiled: version names the build", async () => {
   }
 });
 
-Deno.test("compiled: the binary is one file of at most 105 MB", async () => {
+Deno.test("compiled: the binary is one file of at most 102 MB", async () => {
   const { size, isFile } = await Deno.stat(COMPILED[0]);
   assert.ok(isFile);
-  assert.ok(size < 105e6, `${size} bytes`);
+  assert.ok(size < 102e6, `${size} bytes`);
 });

@@ -111,6 +111,26 @@ Deno.test("every requirement named in a test exists", async (t) => {
   assert.deepEqual(unknown, []);
 });
 
+Deno.test("one version of Deno is named everywhere, and CI runs the README's test command", async () => {
+  const ci = await Deno.readTextFile(join(ROOT, ".ci", "run"));
+  const version = ci.match(/^DENO_VERSION=(\d+\.\d+\.\d+)$/m)?.[1];
+  assert.ok(version, ".ci/run has no DENO_VERSION");
+  const others: string[] = [];
+  for (
+    const file of FILES.filter((one) => /\.(md|sh|ts|json|service)$|^\.ci\//.test(one) && !one.startsWith("docs/adr/"))
+  ) {
+    for (const [, found] of (await Deno.readTextFile(join(ROOT, file))).matchAll(/\bnpx --yes deno@(\d[\d.]*\d)/g)) {
+      if (found !== version) others.push(`${file}: ${found}`);
+    }
+  }
+  assert.deepEqual(others, []);
+  const readme = await Deno.readTextFile(join(ROOT, "README.md")).catch(() => undefined);
+  if (readme !== undefined) {
+    assert.ok(readme.includes(`npx --yes deno@${version} task test`), "README.md has no test command");
+    assert.ok(readme.includes(`npx --yes deno@${version} task start`), "README.md has no start command");
+  }
+});
+
 Deno.test("decisions are numbered without gaps and have their five parts", async () => {
   const records = FILES.filter((one) => one.startsWith("docs/adr/")).sort();
   for (const [i, file] of records.entries()) {
