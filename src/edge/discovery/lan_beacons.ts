@@ -111,7 +111,7 @@ export class LanBeacons implements Source {
   announce(addresses: readonly string[]): void {
     const news = addresses.length > 0 && addresses.join() !== this.#addresses.join();
     this.#addresses = addresses;
-    if (news) this.#track(this.#send("announce", this.#ways));
+    if (news && this.#mode !== "off") this.#track(this.#send("announce", this.#ways));
   }
 
   /** Opens and closes sockets after the interfaces that are there now. */
@@ -295,7 +295,7 @@ export class LanBeacons implements Source {
         if (told) this.#found.set(way, (this.#found.get(way) ?? 0) + 1);
       })());
     }
-    if (beacon.kind === "query" && !result.copy && this.#addresses.length > 0) {
+    if (beacon.kind === "query" && !result.copy && this.#mode !== "off" && this.#addresses.length > 0) {
       this.#track(this.#answer(way, from));
     }
   }

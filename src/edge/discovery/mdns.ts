@@ -109,7 +109,7 @@ export class MdnsSource implements Source {
   announce(addresses: readonly string[]): void {
     const news = addresses.length > 0 && addresses.join() !== this.#addresses.join();
     this.#addresses = addresses;
-    if (news) this.#track(this.#multicast(this.#records(RECORD_TTL_S)));
+    if (news && this.#mode !== "off") this.#track(this.#multicast(this.#records(RECORD_TTL_S)));
   }
 
   interfacesChanged(used: readonly HostAddress[]): Promise<boolean> {
@@ -161,7 +161,7 @@ export class MdnsSource implements Source {
     else if (this.#links.size === 0) this.#context.report("mdns", "failed", "no interface to send on; connect one");
     if (fresh && !this.#abort.signal.aborted) {
       if (this.#mode !== "member") this.#pacer.askNow();
-      if (this.#addresses.length > 0) this.#track(this.#multicast(this.#records(RECORD_TTL_S)));
+      if (this.#mode !== "off" && this.#addresses.length > 0) this.#track(this.#multicast(this.#records(RECORD_TTL_S)));
     }
     return problem !== undefined;
   }
@@ -263,7 +263,7 @@ export class MdnsSource implements Source {
       return;
     }
     if (message.response) this.#onAnswer(message, from);
-    else if (this.#addresses.length > 0) this.#track(this.#answer(message, from));
+    else if (this.#mode !== "off" && this.#addresses.length > 0) this.#track(this.#answer(message, from));
   }
 
   #limited(from: Deno.NetAddr): undefined {

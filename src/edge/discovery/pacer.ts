@@ -47,7 +47,7 @@ export class Pacer {
 
   /** Asks now, unless it did so in the last 200 ms; then as soon as these have passed. */
   askNow(): void {
-    if (this.#abort.signal.aborted) return;
+    if (this.#abort.signal.aborted || this.#mode === "off") return;
     if (this.#asking) {
       this.#again = true;
       return;
@@ -82,7 +82,7 @@ export class Pacer {
     let waitMs: number | undefined;
     if (this.#mode === "seeking") waitMs = Math.max(MIN_WAIT_MS, backoffMs(this.#attempt++, { baseMs, maxMs }, rng));
     else if (this.#mode === "isolated") waitMs = isolatedMs / 2 + rng.below(Math.ceil(isolatedMs / 2));
-    else if (memberMs !== undefined) waitMs = memberMs + rng.below(Math.ceil(memberMs / 5));
+    else if (this.#mode === "member" && memberMs !== undefined) waitMs = memberMs + rng.below(Math.ceil(memberMs / 5));
     if (waitMs === undefined) clearTimeout(this.#timer);
     else this.#schedule(waitMs);
     this.#options.onPlan?.(waitMs);

@@ -7,9 +7,10 @@ import type { Rng } from "../../core/rng.ts";
 
 /**
  * How hard to look: `seeking` at once and then ever slower; `member` only answers and announces itself
- * rarely; `isolated` has looked everywhere in vain and goes on for ever at a low rate.
+ * rarely; `isolated` has looked everywhere in vain and goes on for ever at a low rate; `off` neither asks nor
+ * answers, with its sockets open.
  */
-export type DiscoveryMode = "seeking" | "member" | "isolated";
+export type DiscoveryMode = "seeking" | "member" | "isolated" | "off";
 
 /** What a source is doing. */
 export type SourceState = "idle" | "asking" | "found" | "silent" | "failed";
