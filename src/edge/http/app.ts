@@ -1,0 +1,368 @@
+/**
+ * The HTTP interface of a node: the status app, read-only, and the control app on top of it.
+ *
+ * @module
+ */
+
+import { type Context, Hono } from "hono";
+import type { Health, Status } from "../../agent/status.ts";
+import { type Exposition, METRICS_CONTENT_TYPE } from "../telemetry/metrics.ts";
+import { ControlRoutes, type ControlRoutesDeps } from "./control.ts";
+import { mainPart, page } from "./dashboard.ts";
+import { EventHub, type EventHubOptions } from "./events.ts";
+import { hostCheck, SECURITY_HEADERS, tokenCheck } from "./guard.ts";
+import { openApiDocument } from "./openapi.ts";
+import { type Problem, ProblemError, problemResponse } from "./problem.ts";
+import { type StatusSource, StatusView, type StatusViewOptions } from "./view.ts";
+
+export type { StatusChange, StatusSource } from "./view.ts";
+
+/** Where the app reports what went wrong inside it; `Logger` of `telemetry/log.ts` fits. */
+export interface AppLog {
+  /** An error of ours, with its cause in `fields.error`. */
+  error(event: string, message: string, fields?: Readonly<Record<string, unknown>>): void;
+}
+
+/** What the status app needs, and how it is guarded. */
+export interface StatusAppDeps extends StatusSource, StatusViewOptions {
+  /** Shares caches and history with another app of the same node. @default a view of its own */
+  readonly view?: StatusView;
+  /** Errors go there; without it they go to standard error. */
+  readonly logs?: AppLog;
+  /** Further values of the `Host` header that are served; `"any"` on a unix socket. @default [] */
+  readonly hosts?: readonly string[] | "any";
+  /** Asked of every request where it is set. */
+  readonly token?: string;
+  /** Bounds and rhythm of `/events`. */
+  readonly events?: EventHubOptions;
+}
+
+/** What the control app needs on top. */
+export interface ControlAppDeps extends StatusAppDeps, ControlRoutesDeps {}
+
+/** An app with what must be closed when its server ends. */
+export interface HttpApp extends Disposable {
+  /** Answers a request; never rejects. */
+  fetch(request: Request): Response | Promise<Response>;
+  /** Answers a request without a socket, for tests: `app.request("/status")`. */
+  request(path: string, init?: RequestInit): Promise<Response>;
+  /** Takes a sample for the plots; call it every few seconds. */
+  sample(): void;
+  /** Streams of `/events` open now. */
+  readonly subscribers: number;
+}
+
+/** The read-only app: `/healthz`, `/readyz`, `/status`, `/metrics`, `/events`, `/openapi.json` and the dashboard. */
+export function createStatusApp(deps: StatusAppDeps): HttpApp {
+  return new App(deps);
+}
+
+/** The app of the unix socket: the status app with `POST /control`, `POST /exec`, `POST /shutdown` and `GET /logs`. */
+export function createControlApp(deps: ControlAppDeps): HttpApp {
+  return new App({ hosts: "any", ...deps }, new ControlRoutes(deps));
+}
+
+/** Methods by path; anything else is 405 or 404. */
+const STATUS_ROUTES: readonly (readonly [string, string])[] = [
+  ["/", "GET"],
+  ["/healthz", "GET"],
+  ["/readyz", "GET"],
+  ["/status", "GET"],
+  ["/metrics", "GET"],
+  ["/events", "GET"],
+  ["/openapi.json", "GET"],
+];
+
+class App implements HttpApp {
+  readonly #hono = new Hono();
+  readonly #view: StatusView;
+  readonly #hub: EventHub;
+  readonly #log: AppLog;
+  readonly #checkHost: ((header: string) => Problem | undefined) | undefined;
+  readonly #checkToken: ((header: string | undefined) => Problem | undefined) | undefined;
+  /** Methods that a path takes. */
+  readonly #methods = new Map<string, string>();
+  /** Answers by route and status class; routes are ours, so this is bounded. */
+  readonly #served = new Map<string, number>();
+  readonly #openApi: string;
+  #statusHeaders: Headers | undefined;
+
+  constructor(deps: StatusAppDeps, control?: ControlRoutes) {
+    this.#view = deps.view ?? new StatusView(deps, deps);
+    this.#log = deps.logs ?? { error: (event, message, fields) => console.error(event, message, fields?.error) };
+    this.#hub = new EventHub(this.#view, (view) => view.rendering("page", pageEvent), deps.events);
+    this.#checkHost = deps.hosts === "any" ? undefined : hostCheck(deps.hosts);
+    this.#checkToken = deps.token === undefined ? undefined : tokenCheck(deps.token);
+    this.#openApi = JSON.stringify(
+      openApiDocument({ control: control !== undefined, token: deps.token !== undefined }),
+    );
+    this.#routes(control);
+  }
+
+  get subscribers(): number {
+    return this.#hub.subscribers;
+  }
+
+  sample(): void {
+    this.#guarded(() => this.#view.sample());
+  }
+
+  request(path: string, init?: RequestInit): Promise<Response> {
+    return Promise.resolve(this.fetch(new Request(new URL(path, "http://localhost"), init)));
+  }
+
+  fetch(request: Request): Response | Promise<Response> {
+    try {
+      const refusal = this.#refusal(request);
+      if (refusal) return this.#finish(refusal, "refused");
+      return this.#status(request) ?? this.#route(request);
+    } catch (error) {
+      return this.#finish(this.#failed(error, request), "error");
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#hub[Symbol.dispose]();
+  }
+
+  /** Answers `GET /status` without the router: it is asked far more often than the rest. */
+  #status(request: Request): Response | undefined {
+    if (request.method !== "GET" || !request.url.endsWith("/status") || new URL(request.url).pathname !== "/status") {
+      return undefined;
+    }
+    const body = this.#view.body();
+    this.#count("/status", 200);
+    if (request.headers.get("if-none-match") === body.etag) {
+      return this.#finish(new Response(null, { status: 304, headers: { etag: body.etag } }));
+    }
+    if (this.#statusHeaders?.get("etag") !== body.etag) {
+      this.#statusHeaders = new Headers({
+        ...SECURITY_HEADERS,
+        "content-type": "application/json",
+        "cache-control": "no-cache",
+        etag: body.etag,
+      });
+    }
+    return new Response(body.bytes, { headers: this.#statusHeaders });
+  }
+
+  #refusal(request: Request): Response | undefined {
+    if (this.#checkHost) {
+      // Without a server (tests) there is no Host header, and the URL says it.
+      const problem = this.#checkHost(request.headers.get("host") ?? new URL(request.url).host);
+      if (problem) return problemResponse(problem);
+    }
+    if (this.#checkToken) {
+      const problem = this.#checkToken(request.headers.get("authorization") ?? undefined);
+      if (problem) {
+        const headers = new Headers();
+        headers.append("www-authenticate", `Bearer realm="mycelium"`);
+        headers.append("www-authenticate", `Basic realm="mycelium", charset="UTF-8"`);
+        const response = problemResponse(problem);
+        for (const [name, value] of headers) response.headers.append(name, value);
+        return response;
+      }
+    }
+    return undefined;
+  }
+
+  async #route(request: Request): Promise<Response> {
+    try {
+      const response = await this.#hono.fetch(request);
+      const path = new URL(request.url).pathname;
+      return this.#finish(response, this.#methods.has(path) ? path : "other");
+    } catch (error) {
+      return this.#finish(this.#failed(error, request), "error");
+    }
+  }
+
+  #routes(control: ControlRoutes | undefined): void {
+    const hono = this.#hono;
+    for (const [path, methods] of STATUS_ROUTES) this.#methods.set(path, methods);
+    hono.get("/", () => this.#dashboard());
+    hono.get("/healthz", (context) => answerHealth(context, { status: "alive" }, 200));
+    hono.get("/readyz", (context) => this.#readyz(context));
+    hono.get("/status", () => this.#statusAnswer());
+    hono.get("/metrics", () => {
+      const text = this.#view.metrics((out) => this.#httpMetrics(out));
+      return new Response(text, { headers: { "content-type": METRICS_CONTENT_TYPE, "cache-control": "no-store" } });
+    });
+    hono.get("/events", (context) => this.#events(context));
+    hono.get("/openapi.json", () => {
+      return new Response(this.#openApi, {
+        headers: { "content-type": "application/json", "cache-control": "no-cache" },
+      });
+    });
+    if (control) {
+      for (const route of control.routes) {
+        this.#methods.set(route.path, route.method);
+        hono.on(route.method, route.path, (context) => route.handle(context.req.raw));
+      }
+    }
+    hono.notFound((context) => this.#notFound(context));
+    hono.onError((error, context) => this.#failed(error, context.req.raw));
+  }
+
+  #statusAnswer(): Response {
+    const body = this.#view.body();
+    return new Response(body.bytes, {
+      headers: { "content-type": "application/json", "cache-control": "no-cache", etag: body.etag },
+    });
+  }
+
+  #dashboard(): Response {
+    const nonce = crypto.randomUUID().replaceAll("-", "");
+    const text = page(this.#view.status(), nonce);
+    return new Response(text, {
+      headers: {
+        "content-type": "text/html; charset=utf-8",
+        "cache-control": "no-store",
+        "content-security-policy": `default-src 'none'; style-src 'nonce-${nonce}'; script-src 'nonce-${nonce}'; ` +
+          "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+      },
+    });
+  }
+
+  #readyz(context: Context): Response {
+    const status = this.#view.status();
+    return answerHealth(context, readiness(status), status.health.ready ? 200 : 503);
+  }
+
+  #events(context: Context): Response {
+    const headers = { "content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no" };
+    if (context.req.raw.method === "HEAD") return new Response(null, { headers });
+    const kind = context.req.query("view") === "page" ? "page" : "status";
+    const stream = this.#hub.open(kind, context.req.header("last-event-id"));
+    if (stream) return new Response(stream, { headers });
+    return problemResponse({
+      status: 503,
+      code: "too-many-subscribers",
+      title: "Too many readers of /events",
+      cause: `${this.#hub.subscribers} streams are open, which is as many as are served, or the node is stopping.`,
+      cure: "Close a dashboard that nobody looks at, or ask /status every few seconds instead.",
+    }, { "retry-after": "10" });
+  }
+
+  #notFound(context: Context): Response {
+    const { path, method } = context.req;
+    const allowed = this.#methods.get(path);
+    if (allowed) {
+      return problemResponse({
+        status: 405,
+        code: "method-not-allowed",
+        title: "This method is not served here",
+        cause: `${path} does not take ${method.slice(0, 20)}.`,
+        cure: `Use ${allowed}.`,
+      }, { allow: allowed === "GET" ? "GET, HEAD" : allowed });
+    }
+    return problemResponse({
+      status: 404,
+      code: "not-found",
+      title: "Nothing is here",
+      cause: `There is no ${path.slice(0, 200)}.`,
+      cure: `There is ${[...this.#methods.keys()].join(", ")}; /openapi.json describes them.`,
+    });
+  }
+
+  #failed(error: unknown, request: Request): Response {
+    if (error instanceof ProblemError) return problemResponse(error.problem);
+    const id = crypto.randomUUID().slice(0, 8);
+    this.#guarded(() => this.#log.error("http-error", `Cannot answer ${request.method} ${request.url}`, { id, error }));
+    return problemResponse({
+      status: 500,
+      code: "internal",
+      title: "The node failed to answer",
+      cause: `An error inside the node, logged as ${id}.`,
+      cure: "Try again; if it stays, read `mycelium logs` and report it.",
+    });
+  }
+
+  /** The interface never takes the node down with it. */
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      console.error("http", error);
+    }
+  }
+
+  #finish(response: Response, route?: string): Response {
+    for (const [name, value] of Object.entries(SECURITY_HEADERS)) {
+      if (!response.headers.has(name)) response.headers.set(name, value);
+    }
+    if (route) this.#count(route, response.status);
+    return response;
+  }
+
+  #count(route: string, status: number): void {
+    const key = status === 200 ? route : `${route} ${status}`;
+    this.#served.set(key, (this.#served.get(key) ?? 0) + 1);
+  }
+
+  #httpMetrics(out: Exposition): void {
+    out.family(
+      "mycelium_http_requests_total",
+      "counter",
+      "Requests answered by this interface, by route and HTTP status.",
+      [...this.#served].map(([key, times]) => {
+        const [route = "", code = "200"] = key.split(" ");
+        return [{ route, code }, times] as const;
+      }),
+    );
+    out.gauge("mycelium_http_event_streams", "Open streams of /events.", this.#hub.subscribers);
+  }
+}
+
+interface HealthAnswer {
+  readonly status: "alive" | "ready" | "not-ready";
+  readonly health?: Health;
+  readonly stage?: string;
+  readonly reasons?: readonly string[];
+  readonly waitingFor?: readonly unknown[];
+  readonly components?: readonly unknown[];
+}
+
+function readiness(status: Status): HealthAnswer {
+  return {
+    status: status.health.ready ? "ready" : "not-ready",
+    health: status.health.health,
+    stage: status.bootstrap.stage,
+    reasons: status.health.reasons,
+    waitingFor: status.bootstrap.waitingFor,
+    components: status.health.components,
+  };
+}
+
+/** JSON, or one line of text and a line per reason where the reader prefers that. */
+function answerHealth(context: Context, answer: HealthAnswer, code: 200 | 503): Response {
+  const headers = { "cache-control": "no-store", vary: "accept" };
+  if (!prefersText(context.req.header("accept"))) {
+    return Response.json(answer, { status: code, headers });
+  }
+  const lines = [answer.status, ...(answer.reasons ?? []).map((reason) => `- ${reason}`)];
+  return new Response(lines.join("\n") + "\n", {
+    status: code,
+    headers: { ...headers, "content-type": "text/plain; charset=utf-8" },
+  });
+}
+
+/** Whether an `Accept` header ranks plain text above JSON. */
+function prefersText(accept: string | undefined): boolean {
+  if (!accept) return false;
+  const rank = (type: string) => {
+    let best = 0;
+    for (const part of accept.slice(0, 1_000).split(",")) {
+      const [range = "", ...parameters] = part.split(";").map((text) => text.trim().toLowerCase());
+      if (range !== type) continue;
+      const quality = parameters.find((text) => text.startsWith("q="));
+      best = Math.max(best, quality ? Number(quality.slice(2)) || 0 : 1);
+    }
+    return best;
+  };
+  return Math.max(rank("text/plain"), rank("text/*")) > rank("application/json");
+}
+
+/** Data of a `page` event: one line of JSON. */
+function pageEvent(status: Status): string {
+  return JSON.stringify({ html: mainPart(status).text, nowMs: status.nowMs });
+}

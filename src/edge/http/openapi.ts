@@ -1,0 +1,532 @@
+/**
+ * The description of the HTTP interface, OpenAPI 3.1. Its schemas are checked against the types of
+ * `agent/status.ts` by the compiler: a field that is added there and not here does not build.
+ *
+ * @module
+ */
+
+import type {
+  AssignmentStatus,
+  CandidateStatus,
+  CapabilityStatus,
+  ComponentStatus,
+  EventStatus,
+  Failure,
+  Health,
+  HistorySample,
+  InviteStatus,
+  JoinStage,
+  MemberStatus,
+  PathStatus,
+  PendingStatus,
+  SourceStatus,
+  Status,
+  Waiting,
+} from "../../agent/status.ts";
+import type { Role } from "../../core/roles.ts";
+import {
+  bool,
+  choice,
+  count,
+  type JsonSchema,
+  list,
+  named,
+  number,
+  numbers,
+  object,
+  optional,
+  type Schema,
+  text,
+  time,
+} from "./schema.ts";
+
+const role = choice<Role>({ sclerotium: true, rhizomorph: true, hypha: true }, "What the machine does in its network.");
+const health = choice<Health>({ ok: true, degraded: true, failed: true });
+const stage = choice<JoinStage>({
+  idle: true,
+  forming: true,
+  discovering: true,
+  contacting: true,
+  authenticating: true,
+  registering: true,
+  "awaiting-approval": true,
+  handoff: true,
+  verifying: true,
+  verified: true,
+  isolated: true,
+}, "Stage of joining; verified is where a node wants to be.");
+
+const capabilities = object<CapabilityStatus>({
+  cpus: count("Processors."),
+  memoryBytes: count("Memory."),
+  diskBytes: count("Size of the disk with the state."),
+  diskFreeBytes: count("Free on that disk."),
+  arch: text("Processor architecture."),
+  os: text("Operating system."),
+  kernel: text("Kernel release."),
+  systemd: bool("Whether systemd runs the machine."),
+  battery: bool("Whether it runs on a battery."),
+  hashesPerSecond: number("SHA-256 chain steps per second of one thread, measured at start."),
+}, "What a machine can do, as measured on it.");
+
+const path = object<PathStatus>({
+  address: text("Multiaddr of the other end."),
+  transport: text("quic or tcp."),
+  direction: choice<PathStatus["direction"]>({ inbound: true, outbound: true }),
+  sinceMs: time("When the channel was opened."),
+  rttMs: optional(number("Last measured round trip in milliseconds.")),
+}, "The channel to a node.");
+
+const member = object<MemberStatus>({
+  nodeId: text("PeerId of the node."),
+  name: text("Name for people."),
+  role,
+  pool: text("Pool of nodes that it belongs to."),
+  state: choice<MemberStatus["state"]>(
+    { self: true, alive: true, suspect: true, dead: true, left: true },
+    "As this node observes it.",
+  ),
+  stateSinceMs: time("When it came into that state."),
+  lastSeenMs: time("When it was last heard."),
+  addresses: list(text("Multiaddr.")),
+  path: optional(named<PathStatus>("Path")),
+  version: text("Version of the program that it runs."),
+  issuer: bool("Whether it may admit nodes."),
+  credentialExpiresMs: time("When its membership credential expires."),
+  drained: bool("Whether it takes no new work."),
+  capabilities: named<CapabilityStatus>("Capabilities"),
+}, "One member as this node sees it.");
+
+const failure = object<Failure>({
+  code: text("Stable code, lower-case, dashes."),
+  stage: named<JoinStage>("JoinStage"),
+  tried: text("What was tried, for example the address."),
+  what: text("What happened."),
+  cure: text("What would cure it."),
+  atMs: time("When it happened last."),
+  count: count("How often in a row."),
+}, "A failure with what was tried and what would cure it.");
+
+const waiting = object<Waiting>({
+  code: text("Stable code."),
+  what: text("What the node waits for."),
+  sinceMs: time("Since when."),
+  nextMs: optional(time("When it will be tried again by itself.")),
+}, "A condition that the node waits for.");
+
+const candidate = object<CandidateStatus>({
+  address: text("Multiaddr."),
+  source: text("Which discovery source gave it."),
+  authority: number("How far the source is trusted; more is better."),
+  ageMs: number("Milliseconds since it was found."),
+  verification: text("What is known of it."),
+  failures: count("Attempts that failed in a row."),
+});
+
+const source = object<SourceStatus>({
+  source: text("Name of the source."),
+  state: text("How it is."),
+  detail: text("For a person."),
+  nextMs: optional(time("When it will be asked again.")),
+});
+
+const component = object<ComponentStatus>({
+  name: text("Name of the component."),
+  health,
+  reason: text("Why it is not ok; empty where it is."),
+  sinceMs: time("Since when."),
+});
+
+const invite = object<InviteStatus>({
+  id: text("Public part of the invite; the secret is never shown."),
+  role: optional(role),
+  pool: text("Pool that its users come into."),
+  usesLeft: count("Uses left."),
+  uses: count("Uses in all."),
+  createdMs: time("When it was made."),
+  expiresMs: time("When it expires."),
+  approval: bool("Whether an operator must approve each use."),
+  state: choice<InviteStatus["state"]>({ open: true, "used-up": true, expired: true, revoked: true }),
+  usedBy: list(text("Node id.")),
+});
+
+const pending = object<PendingStatus>({
+  nodeId: text("PeerId of the node."),
+  name: text("Name that it gives itself."),
+  role,
+  sinceMs: time("Since when it waits."),
+  address: text("Where it comes from."),
+  capabilities: named<CapabilityStatus>("Capabilities"),
+}, "A machine that waits for an operator.");
+
+const assignment = object<AssignmentStatus>({
+  id: text("Identifier of the assignment."),
+  service: text("The service."),
+  seq: count("Newest version of the assignment."),
+  state: choice<AssignmentStatus["state"]>({ accepted: true, waiting: true, running: true, failed: true }),
+  reason: text("Why it is in that state."),
+});
+
+const event = object<EventStatus>({
+  atMs: time("When it happened."),
+  level: choice<EventStatus["level"]>({ debug: true, info: true, warn: true, error: true }),
+  event: text("Stable name, lower-case, dashes."),
+  message: text("For a person."),
+});
+
+const sample = object<HistorySample>({
+  atMs: time("When it was taken."),
+  bytesIn: count("Bytes received since start."),
+  bytesOut: count("Bytes sent since start."),
+  rssBytes: count("Resident memory."),
+  cpuMs: number("CPU time since start in milliseconds."),
+});
+
+const status: Schema<Status> = object<Status>({
+  schema: { json: { const: 1, description: "Rises when a field changes its meaning or goes." }, optional: false },
+  nowMs: time("When this document was made, by the node's clock."),
+  version: object<Status["version"]>({
+    version: text("Version of the program."),
+    commit: text("Commit that it was built from."),
+    builtAt: text("When it was built."),
+    runtime: text("Runtime under it."),
+  }),
+  node: object<Status["node"]>({
+    nodeId: text("PeerId of this node."),
+    name: text("Name for people."),
+    role,
+    pool: text("Pool of nodes that it belongs to."),
+    startedMs: time("When the agent started."),
+    addresses: list(text("Multiaddr.")),
+    capabilities: named<CapabilityStatus>("Capabilities"),
+    mode: choice<Status["node"]["mode"]>(
+      { normal: true, safe: true, isolated: true, drained: true },
+      "Normal operation, or what an operator has ordered.",
+    ),
+  }),
+  network: optional(object<NonNullable<Status["network"]>>({
+    networkId: text("SHA-256 of the genesis record, 64 hex digits."),
+    name: text("Name for people."),
+    createdMs: time("When it was formed."),
+    authority: object<NonNullable<Status["network"]>["authority"]>({
+      epoch: count("Number of the newest authority epoch."),
+      issuers: list(text("Node id.")),
+      threshold: count("Issuers that must sign the next epoch."),
+    }),
+    registrar: optional(text("Node id of the registrar.")),
+    profileSeq: count("Version of the network profile."),
+    genesisKey: choice<NonNullable<Status["network"]>["genesisKey"]>({ here: true, offline: true }),
+    operatorKey: bool("Whether this node holds the operator key."),
+    revocations: count("Revocations in force."),
+  }, "Missing until the node belongs to one.")),
+  credential: optional(object<NonNullable<Status["credential"]>>({
+    issuedMs: time("When it was issued."),
+    expiresMs: time("When it expires."),
+    renewAtMs: time("When it will be renewed."),
+    issuer: text("Node id of the issuer."),
+  }, "The membership credential of this node.")),
+  bootstrap: object<Status["bootstrap"]>({
+    stage: named<JoinStage>("JoinStage"),
+    sinceMs: time("When this stage began."),
+    attempt: count("Attempts in this stage."),
+    waitingFor: list(named<Waiting>("Waiting")),
+    failures: list(named<Failure>("Failure")),
+    candidates: list(named<CandidateStatus>("Candidate")),
+    sources: list(named<SourceStatus>("Source")),
+    timeline: list(object<Status["bootstrap"]["timeline"][number]>({
+      stage: named<JoinStage>("JoinStage"),
+      atMs: time("When it was entered."),
+    })),
+  }),
+  tolerance: object<Status["tolerance"]>({
+    members: count("Members that count."),
+    issuers: count("Members that may admit nodes."),
+    crashFaults: count("Nodes that may stop at once without loss."),
+    byzantineFaults: count("Nodes that may lie at once without harm."),
+    note: text("The same, said plainly."),
+  }, "What the network tolerates now."),
+  members: list(named<MemberStatus>("Member")),
+  invites: list(named<InviteStatus>("Invite")),
+  pending: list(named<PendingStatus>("Pending")),
+  assignments: list(named<AssignmentStatus>("Assignment")),
+  config: object<Status["config"]>({
+    version: count("Version of the configuration in force."),
+    tryUntilMs: optional(time("When a configuration on trial is taken back.")),
+  }),
+  health: object<Status["health"]>({
+    ready: bool("Whether the node does its work."),
+    health,
+    reasons: list(text("Why it is not.")),
+    components: list(named<ComponentStatus>("Component")),
+  }),
+  traffic: object<Status["traffic"]>({
+    bytesIn: count("Bytes received since start."),
+    bytesOut: count("Bytes sent since start."),
+    callsIn: count("Calls received since start."),
+    callsOut: count("Calls made since start."),
+    channels: count("Open channels."),
+  }),
+  refusals: numbers("Refusals by reason since start."),
+  process: object<Status["process"]>({
+    pid: count("Process id."),
+    rssBytes: count("Resident memory."),
+    cpuMs: number("CPU time since start in milliseconds."),
+    uptimeMs: number("Milliseconds since start."),
+    openFiles: count("Open file descriptors."),
+    loopLagMs: optional(object<NonNullable<Status["process"]["loopLagMs"]>>({
+      mean: number("Mean of the last minute in milliseconds."),
+      max: number("Largest of the last minute in milliseconds."),
+    }, "How late timers of this process fire.")),
+  }),
+  history: optional(list(named<HistorySample>("HistorySample"), "Samples for the plots, oldest first.")),
+  events: list(named<EventStatus>("Event")),
+  limits: numbers("Bounds in force."),
+});
+
+/** Schemas by name, as the document holds them. */
+export const SCHEMAS: Readonly<Record<string, JsonSchema>> = {
+  Status: status.json,
+  JoinStage: stage.json,
+  Capabilities: capabilities.json,
+  Path: path.json,
+  Member: member.json,
+  Failure: failure.json,
+  Waiting: waiting.json,
+  Candidate: candidate.json,
+  Source: source.json,
+  Component: component.json,
+  Invite: invite.json,
+  Pending: pending.json,
+  Assignment: assignment.json,
+  Event: event.json,
+  HistorySample: sample.json,
+  Readiness: {
+    type: "object",
+    required: ["status", "health", "stage", "reasons", "waitingFor", "components"],
+    properties: {
+      status: { type: "string", enum: ["ready", "not-ready"] },
+      health: health.json,
+      stage: { $ref: "#/components/schemas/JoinStage" },
+      reasons: { type: "array", items: { type: "string" } },
+      waitingFor: { type: "array", items: { $ref: "#/components/schemas/Waiting" } },
+      components: { type: "array", items: { $ref: "#/components/schemas/Component" } },
+    },
+  },
+  Problem: {
+    type: "object",
+    description: "RFC 9457, with a cause and a cure.",
+    required: ["type", "title", "status", "detail", "code", "cause", "cure"],
+    properties: {
+      type: { type: "string" },
+      title: { type: "string" },
+      status: { type: "integer", minimum: 400, maximum: 599 },
+      detail: { type: "string" },
+      code: { type: "string" },
+      cause: { type: "string" },
+      cure: { type: "string" },
+    },
+  },
+};
+
+const CONTROL_SCHEMAS: Readonly<Record<string, JsonSchema>> = {
+  ControlRequest: {
+    type: "object",
+    required: ["verb"],
+    properties: { verb: { type: "string", description: "What is asked; the other fields depend on it." } },
+  },
+  ControlAnswer: {
+    oneOf: [
+      { type: "object", required: ["ok", "result"], properties: { ok: { const: true }, result: {} } },
+      { $ref: "#/components/schemas/ControlError" },
+    ],
+  },
+  ControlError: {
+    type: "object",
+    required: ["ok", "error"],
+    properties: {
+      ok: { const: false },
+      error: {
+        type: "object",
+        required: ["code", "message", "cure"],
+        properties: { code: { type: "string" }, message: { type: "string" }, cure: { type: "string" } },
+      },
+    },
+  },
+  ExecRequest: {
+    type: "object",
+    required: ["verb"],
+    properties: {
+      verb: { type: "string" },
+      args: { type: "object", additionalProperties: { type: "string" } },
+      node: { type: "string", description: "Id, unique end of an id, or name." },
+      timeoutMs: { type: "integer", minimum: 1 },
+    },
+  },
+  ExecLine: {
+    type: "object",
+    required: ["type"],
+    properties: {
+      type: { type: "string", enum: ["output", "error", "end"] },
+      text: { type: "string" },
+      code: { type: ["string", "integer"] },
+      message: { type: "string" },
+      cure: { type: "string" },
+    },
+  },
+};
+
+/** Which app the document describes. */
+export interface OpenApiOptions {
+  /** With the routes of the unix socket. */
+  readonly control: boolean;
+  /** With a bearer token. */
+  readonly token: boolean;
+}
+
+/** The document. */
+export function openApiDocument(options: OpenApiOptions): JsonSchema {
+  const ok = (description: string, type: string, schema: JsonSchema) => ({
+    description,
+    content: { [type]: { schema } },
+  });
+  const ref = (name: string) => ({ $ref: `#/components/schemas/${name}` });
+  const problem = ok("A cause and a cure.", "application/problem+json", ref("Problem"));
+  const get = (
+    operationId: string,
+    summary: string,
+    responses: JsonSchema,
+    parameters: readonly JsonSchema[] = [],
+  ) => ({
+    get: {
+      operationId,
+      summary,
+      ...(parameters.length > 0 ? { parameters } : {}),
+      responses: { ...responses, default: problem },
+    },
+  });
+  const post = (operationId: string, summary: string, body: string, answer: JsonSchema) => ({
+    post: {
+      operationId,
+      summary,
+      requestBody: { required: true, content: { "application/json": { schema: ref(body) } } },
+      responses: {
+        "200": answer,
+        default: ok("Refused, with a cure.", "application/json", ref("ControlError")),
+      },
+    },
+  });
+  const control = options.control
+    ? {
+      "/control": post(
+        "control",
+        "Asks something of the agent",
+        "ControlRequest",
+        ok("Done.", "application/json", ref("ControlAnswer")),
+      ),
+      "/exec": post(
+        "exec",
+        "Runs a command of the closed list on this node or another",
+        "ExecRequest",
+        ok("Lines as they come; the last one is of type end.", "application/x-ndjson", ref("ExecLine")),
+      ),
+      "/shutdown": {
+        post: {
+          operationId: "shutdown",
+          summary: "Stops the agent in order",
+          responses: {
+            "200": ok("It stops.", "application/json", ref("ControlAnswer")),
+            default: ok("Refused, with a cure.", "application/json", ref("ControlError")),
+          },
+        },
+      },
+      "/logs": get("logs", "Recent log lines", {
+        "200": ok("One JSON object a line, oldest first.", "application/x-ndjson", { type: "object" }),
+      }, [
+        { name: "n", in: "query", description: "Lines.", schema: { type: "integer", minimum: 1, maximum: 10_000 } },
+        {
+          name: "level",
+          in: "query",
+          description: "Least level.",
+          schema: { type: "string", enum: ["debug", "info", "warn", "error"] },
+        },
+      ]),
+    }
+    : {};
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "mycelium node",
+      version: "1",
+      description: "What a node says of itself. Read-only, except over its unix socket.",
+      license: { name: "Apache-2.0", identifier: "Apache-2.0" },
+    },
+    servers: [{ url: "/" }],
+    ...(options.token ? { security: [{ bearer: [] }, { basic: [] }] } : { security: [] }),
+    paths: {
+      "/": get("dashboard", "The dashboard", { "200": ok("A page.", "text/html", { type: "string" }) }),
+      "/healthz": get("health", "Whether the process answers", {
+        "200": {
+          description: "It does.",
+          content: {
+            "application/json": {
+              schema: { type: "object", required: ["status"], properties: { status: { const: "alive" } } },
+            },
+            "text/plain": { schema: { type: "string" } },
+          },
+        },
+      }),
+      "/readyz": get("readiness", "Whether the node does its work, with reasons", {
+        "200": readinessAnswer("It does."),
+        "503": readinessAnswer("It does not; the reasons say why."),
+      }),
+      "/status": get("status", "Everything that the node says of itself", {
+        "200": ok("The document.", "application/json", ref("Status")),
+        "304": { description: "Unchanged since the tag in If-None-Match." },
+      }),
+      "/metrics": get("metrics", "The same for Prometheus", {
+        "200": ok("Exposition format 0.0.4.", "text/plain", { type: "string" }),
+      }),
+      "/events": get(
+        "events",
+        "The status when it changes, and events, as server-sent events",
+        {
+          "200": ok("Events of types status, event, gap, and page.", "text/event-stream", { type: "string" }),
+        },
+        [
+          {
+            name: "view",
+            in: "query",
+            description: "page gives rendered HTML instead of the status.",
+            schema: { type: "string", enum: ["status", "page"] },
+          },
+          {
+            name: "Last-Event-ID",
+            in: "header",
+            description: "Id of the last event that was read; those after it are sent first.",
+            schema: { type: "string" },
+          },
+        ],
+      ),
+      "/openapi.json": get("openapi", "This document", {
+        "200": ok("OpenAPI 3.1.", "application/json", { type: "object" }),
+      }),
+      ...control,
+    },
+    components: {
+      schemas: { ...SCHEMAS, ...(options.control ? CONTROL_SCHEMAS : {}) },
+      ...(options.token
+        ? { securitySchemes: { bearer: { type: "http", scheme: "bearer" }, basic: { type: "http", scheme: "basic" } } }
+        : {}),
+    },
+  };
+}
+
+function readinessAnswer(description: string): JsonSchema {
+  return {
+    description,
+    content: {
+      "application/json": { schema: { $ref: "#/components/schemas/Readiness" } },
+      "text/plain": { schema: { type: "string" } },
+    },
+  };
+}

@@ -1,0 +1,239 @@
+/**
+ * Status as Prometheus text, exposition format 0.0.4.
+ *
+ * @module
+ */
+
+import type { JoinStage, MemberStatus, Status } from "../../agent/status.ts";
+
+/** Content type of {@linkcode renderMetrics}. */
+export const METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
+
+/** Members that get a series of their own; a large network would drown the collector. */
+const MEMBER_SERIES_MAX = 200;
+
+/** Label sets per metric that come from outside; the rest is summed as `other`. */
+const REASONS_MAX = 100;
+
+const STAGES: Readonly<Record<JoinStage, true>> = {
+  idle: true,
+  forming: true,
+  discovering: true,
+  contacting: true,
+  authenticating: true,
+  registering: true,
+  "awaiting-approval": true,
+  handoff: true,
+  verifying: true,
+  verified: true,
+  isolated: true,
+};
+
+const MEMBER_STATES: Readonly<Record<MemberStatus["state"], true>> = {
+  self: true,
+  alive: true,
+  suspect: true,
+  dead: true,
+  left: true,
+};
+
+/** Labels of one series. */
+export type Labels = Readonly<Record<string, string>>;
+
+/** Builds an exposition; metrics appear in the order in which they are added. */
+export class Exposition {
+  #text = "";
+
+  /** Adds a metric with one value that may go up and down. */
+  gauge(name: string, help: string, value: number | undefined): void {
+    if (value !== undefined) this.#write(name, "gauge", help, [[{}, value]]);
+  }
+
+  /** Adds a metric with one value that only rises; `name` ends in `_total`. */
+  counter(name: string, help: string, value: number | undefined): void {
+    if (value !== undefined) this.#write(name, "counter", help, [[{}, value]]);
+  }
+
+  /** Adds a metric of several series; one without series is left out. */
+  family(name: string, type: "gauge" | "counter", help: string, series: readonly (readonly [Labels, number])[]): void {
+    if (series.length > 0) this.#write(name, type, help, series);
+  }
+
+  /** The exposition so far. */
+  toString(): string {
+    return this.#text;
+  }
+
+  #write(name: string, type: string, help: string, series: readonly (readonly [Labels, number])[]): void {
+    this.#text += `# HELP ${name} ${help.replace(/\\/g, "\\\\").replace(/\n/g, "\\n")}\n# TYPE ${name} ${type}\n`;
+    for (const [labels, value] of series) this.#text += `${name}${labelText(labels)} ${numberText(value)}\n`;
+  }
+}
+
+/**
+ * The node's status as metrics.
+ *
+ * @param status The document; every value comes from it.
+ * @param extra Adds what is not part of a status, such as requests served.
+ */
+export function renderMetrics(status: Status, extra?: (out: Exposition) => void): string {
+  const out = new Exposition();
+  nodeMetrics(out, status);
+  memberMetrics(out, status);
+  joinMetrics(out, status);
+  trafficMetrics(out, status);
+  processMetrics(out, status);
+  extra?.(out);
+  return out.toString();
+}
+
+function nodeMetrics(out: Exposition, status: Status): void {
+  const { version, node, network, health, tolerance, credential } = status;
+  out.family("mycelium_build_info", "gauge", "Version of the program; always 1.", [
+    [{ version: version.version, commit: version.commit, runtime: version.runtime }, 1],
+  ]);
+  out.family("mycelium_node_info", "gauge", "Identity of this node; always 1.", [[{
+    node: node.nodeId,
+    name: node.name,
+    role: node.role,
+    pool: node.pool,
+    mode: node.mode,
+    network: network?.networkId ?? "",
+    network_name: network?.name ?? "",
+  }, 1]]);
+  out.gauge("mycelium_ready", "Whether this node is ready (1) or not (0).", health.ready ? 1 : 0);
+  out.family(
+    "mycelium_component_health",
+    "gauge",
+    "Health of each component: 1 ok, 0.5 degraded, 0 failed.",
+    health.components.map((component) => [
+      { component: component.name },
+      component.health === "ok" ? 1 : component.health === "degraded" ? 0.5 : 0,
+    ]),
+  );
+  out.family("mycelium_tolerated_faults", "gauge", "Nodes that may fail at once without loss.", [
+    [{ kind: "crash" }, tolerance.crashFaults],
+    [{ kind: "byzantine" }, tolerance.byzantineFaults],
+  ]);
+  out.gauge("mycelium_issuers", "Members that may admit nodes.", tolerance.issuers);
+  out.gauge("mycelium_authority_epoch", "Number of the newest authority epoch.", network?.authority.epoch);
+  out.gauge("mycelium_revocations", "Revocations in force.", network?.revocations);
+  out.gauge(
+    "mycelium_credential_expiry_timestamp_seconds",
+    "When the membership credential of this node expires, Unix time.",
+    credential && credential.expiresMs / 1000,
+  );
+  out.gauge(
+    "mycelium_credential_renewal_timestamp_seconds",
+    "When the membership credential of this node will be renewed, Unix time.",
+    credential && credential.renewAtMs / 1000,
+  );
+  out.gauge("mycelium_config_version", "Version of the configuration in force.", status.config.version);
+}
+
+function memberMetrics(out: Exposition, status: Status): void {
+  const states = new Map<string, number>(Object.keys(MEMBER_STATES).map((state) => [state, 0]));
+  const roles = new Map<string, number>();
+  for (const member of status.members) {
+    states.set(member.state, (states.get(member.state) ?? 0) + 1);
+    roles.set(member.role, (roles.get(member.role) ?? 0) + 1);
+  }
+  out.family("mycelium_members", "gauge", "Members by state as this node sees them.", series("state", states));
+  out.family("mycelium_members_by_role", "gauge", "Members by role.", series("role", roles));
+  const measured = status.members.filter((member) => member.path?.rttMs !== undefined).slice(0, MEMBER_SERIES_MAX);
+  out.family(
+    "mycelium_path_rtt_seconds",
+    "gauge",
+    "Last measured round trip to a member.",
+    measured.map((member) => [
+      { member: member.nodeId, name: member.name, transport: member.path?.transport ?? "" },
+      (member.path?.rttMs ?? 0) / 1000,
+    ]),
+  );
+}
+
+function joinMetrics(out: Exposition, status: Status): void {
+  const { bootstrap } = status;
+  out.family(
+    "mycelium_join_stage",
+    "gauge",
+    "Stage of joining: 1 for the one that this node is in.",
+    Object.keys(STAGES).map((stage) => [{ stage }, stage === bootstrap.stage ? 1 : 0]),
+  );
+  out.gauge(
+    "mycelium_join_stage_since_timestamp_seconds",
+    "When that stage began, Unix time.",
+    bootstrap.sinceMs / 1000,
+  );
+  out.gauge("mycelium_join_attempt", "Attempts in this stage.", bootstrap.attempt);
+  out.gauge("mycelium_waiting_conditions", "Conditions that this node waits for.", bootstrap.waitingFor.length);
+  const failures = new Map<string, number>();
+  for (const failure of bootstrap.failures) {
+    failures.set(failure.code, (failures.get(failure.code) ?? 0) + failure.count);
+  }
+  out.family("mycelium_join_failures", "gauge", "Recent failures of joining by code.", series("code", failures));
+  const candidates = new Map<string, number>();
+  for (const candidate of bootstrap.candidates) {
+    candidates.set(candidate.source, (candidates.get(candidate.source) ?? 0) + 1);
+  }
+  out.family("mycelium_discovery_candidates", "gauge", "Candidates by source.", series("source", candidates));
+  const invites = new Map<string, number>();
+  for (const invite of status.invites) invites.set(invite.state, (invites.get(invite.state) ?? 0) + 1);
+  out.family("mycelium_invites", "gauge", "Invites by state.", series("state", invites));
+  out.gauge("mycelium_pending_joins", "Nodes that wait for an operator.", status.pending.length);
+}
+
+function trafficMetrics(out: Exposition, status: Status): void {
+  const { traffic } = status;
+  out.family("mycelium_traffic_bytes_total", "counter", "Bytes over all channels.", [
+    [{ direction: "in" }, traffic.bytesIn],
+    [{ direction: "out" }, traffic.bytesOut],
+  ]);
+  out.family("mycelium_calls_total", "counter", "Calls begun.", [
+    [{ direction: "in" }, traffic.callsIn],
+    [{ direction: "out" }, traffic.callsOut],
+  ]);
+  out.gauge("mycelium_channels", "Open channels to other nodes.", traffic.channels);
+  const refusals = new Map<string, number>();
+  for (const [reason, times] of Object.entries(status.refusals)) {
+    const label = refusals.size < REASONS_MAX ? reason : "other";
+    refusals.set(label, (refusals.get(label) ?? 0) + times);
+  }
+  out.family("mycelium_refusals_total", "counter", "What was refused, by reason.", series("reason", refusals));
+}
+
+function processMetrics(out: Exposition, status: Status): void {
+  const { process } = status;
+  out.gauge("mycelium_process_resident_memory_bytes", "Resident memory of the process.", process.rssBytes);
+  out.counter("mycelium_process_cpu_seconds_total", "CPU time of the process.", process.cpuMs / 1000);
+  out.gauge("mycelium_process_open_fds", "Open file descriptors.", process.openFiles);
+  out.gauge(
+    "mycelium_process_start_time_seconds",
+    "When the process started, Unix time.",
+    (status.nowMs - process.uptimeMs) / 1000,
+  );
+  if (process.loopLagMs) {
+    out.family("mycelium_event_loop_lag_seconds", "gauge", "Lateness of timers over the last minute.", [
+      [{ stat: "mean" }, process.loopLagMs.mean / 1000],
+      [{ stat: "max" }, process.loopLagMs.max / 1000],
+    ]);
+  }
+}
+
+function series(label: string, values: ReadonlyMap<string, number>): (readonly [Labels, number])[] {
+  return [...values].map(([key, value]) => [{ [label]: key }, value] as const);
+}
+
+function labelText(labels: Labels): string {
+  const parts = Object.entries(labels).map(([name, value]) => `${name}="${escapeLabel(value)}"`);
+  return parts.length > 0 ? `{${parts.join(",")}}` : "";
+}
+
+function escapeLabel(value: string): string {
+  return value.replace(/\\/g, "\\\\").replace(/"/g, '\\"').replace(/\n/g, "\\n");
+}
+
+function numberText(value: number): string {
+  if (Number.isNaN(value)) return "NaN";
+  return Number.isFinite(value) ? String(value) : value > 0 ? "+Inf" : "-Inf";
+}
