@@ -1,0 +1,133 @@
+/**
+ * The command line: the tree of commands, its help, and how a run ends.
+ *
+ * @module
+ */
+
+import { Command, CommanderError, type Help } from "commander";
+import { ConfigError } from "../edge/config.ts";
+import { registerBootstrap } from "./commands/bootstrap.ts";
+import { registerCompletion } from "./commands/completion.ts";
+import { registerConfig } from "./commands/config.ts";
+import { registerDoctor } from "./commands/doctor.ts";
+import { registerExec } from "./commands/exec.ts";
+import { registerInvite } from "./commands/invite.ts";
+import { registerNode } from "./commands/node.ts";
+import { registerStatus, registerVersion } from "./commands/status.ts";
+import { registerUp } from "./commands/up.ts";
+import { Context, type GlobalFlags, type Register } from "./context.ts";
+import type { CliDeps } from "./deps.ts";
+import { CliError, EXIT, EXIT_MEANINGS } from "./exit.ts";
+import { paint } from "./output.ts";
+
+/**
+ * Runs one command line. Never ends the process and never throws for what a person did or the world refused.
+ *
+ * @param args Words behind the name of the program.
+ * @param deps The world.
+ * @returns The exit code, one of {@linkcode EXIT} or that of the node that was run.
+ */
+export async function runCli(args: readonly string[], deps: CliDeps): Promise<number> {
+  let exitCode: number = EXIT.ok;
+  const program = createProgram(deps, (command, handler) => {
+    command.action(async () => {
+      const context = new Context(deps, command.optsWithGlobals<GlobalFlags>());
+      exitCode = await handler(context, command.args, command);
+    });
+  });
+  if (args.length === 0) {
+    program.outputHelp();
+    return EXIT.ok;
+  }
+  try {
+    await program.parseAsync([...args], { from: "user" });
+    return exitCode;
+  } catch (error) {
+    return report(error, new Context(deps, program.opts<GlobalFlags>()));
+  }
+}
+
+/**
+ * The tree of commands.
+ *
+ * @param deps Where help is written to.
+ * @param register What a command does.
+ */
+export function createProgram(deps: Pick<CliDeps, "stdout" | "stderr" | "env">, register: Register): Command {
+  const colors = (stream: CliDeps["stdout"]) => stream.isTerminal && !deps.env.NO_COLOR && deps.env.TERM !== "dumb";
+  const program = new Command("mycelium")
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => deps.stdout.write(text),
+      writeErr: (text) => deps.stderr.write(text),
+      outputError: (text, write) =>
+        write(text.replace(/^error: (.)/, (_, first: string) => `Error: ${first.toUpperCase()}`)),
+      getOutHelpWidth: () => Math.min(deps.stdout.columns, 110),
+      getErrHelpWidth: () => Math.min(deps.stderr.columns, 110),
+      getOutHasColors: () => colors(deps.stdout),
+      getErrHasColors: () => colors(deps.stderr),
+    })
+    .configureHelp(
+      {
+        showGlobalOptions: true,
+        subcommandTerm: (command: Command) => command.name() + (command.commands.length > 0 ? " …" : ""),
+        styleTitle: (text: string) => paint("bold", text),
+      } satisfies Partial<Help>,
+    )
+    .showSuggestionAfterError(true)
+    .showHelpAfterError("(see --help)")
+    .helpCommand("help [command]", "help for a command")
+    .description("One network of your machines that runs services and keeps itself alive.")
+    .option("--state <folder>", "state folder: of the node to start, or of the agent to talk to")
+    .option("--socket <path>", "socket of the agent to talk to")
+    .option("--config <file>", "configuration file (default: /etc/mycelium/config.yaml)")
+    .option("--json", "results as JSON")
+    .option("-q, --quiet", "only results, errors and warnings")
+    .option("--no-color", "no colours, as with the variable NO_COLOR")
+    .addHelpText(
+      "after",
+      () =>
+        `\nExamples:\n  mycelium up --network home        # a new network\n  mycelium invite create            # ` +
+        `let another machine in\n  mycelium join --invite-file FILE  # on that machine\n  mycelium status --watch\n\n` +
+        `Exit codes:\n${
+          EXIT_MEANINGS.map(([code, meaning]) => `  ${String(code).padStart(3)}  ${meaning}`).join("\n")
+        }`,
+    );
+  program.commandsGroup("Start and join:");
+  registerUp(program, register);
+  program.commandsGroup("See:");
+  registerStatus(program, register);
+  registerDoctor(program, register);
+  program.commandsGroup("Members:");
+  registerInvite(program, register);
+  registerNode(program, register);
+  registerExec(program, register);
+  program.commandsGroup("Configure and repair:");
+  registerConfig(program, register);
+  registerBootstrap(program, register);
+  program.commandsGroup("This program:");
+  registerVersion(program, register);
+  registerCompletion(program, register);
+  return program;
+}
+
+/** Says what went wrong, as text or as JSON, and gives the exit code. */
+function report(error: unknown, context: Context): number {
+  const { out } = context;
+  out.endProgress();
+  if (error instanceof CommanderError) {
+    // Help and version are no errors; commander has written everything already.
+    return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  }
+  if (error instanceof CliError) {
+    if (out.json) out.document({ error: { code: error.code, message: error.message, cure: error.cure } });
+    else out.error(error.message, error.cure);
+    return error.exitCode;
+  }
+  if (error instanceof ConfigError) {
+    if (out.json) out.document({ error: { code: "config-invalid", message: error.message, problems: error.problems } });
+    else out.error(error.message, "Check it with: mycelium config validate");
+    return EXIT.usage;
+  }
+  throw error;
+}
