@@ -4,7 +4,7 @@
  * usage: deno task test [SUITE …] [-- ARGUMENTS FOR deno test]
  *
  * Without a suite all run. `--reuse` returns the last result where no file has changed since: the gate after a
- * test run does not test again. Exit status 0 only where nothing failed.
+ * test run does not test again. `--update` rewrites the expected output of the pure suite's scripts. Exit status 0 only where nothing failed.
  *
  * @module
  */
@@ -197,14 +197,14 @@ async function refuseForgottenFolders(): Promise<void> {
 }
 
 /** Runs one suite, passing on what it prints. */
-async function runSuite(suite: Suite, extra: readonly string[]): Promise<Counts> {
+async function runSuite(suite: Suite, extra: readonly string[], update: boolean): Promise<Counts> {
   const paths = await foldersWithTests(suite.folders);
   if (paths.length === 0 && suite.folders.length > 0) {
     console.log(`no test in ${suite.folders.join(", ")}`);
     return { passed: 0, failed: 0, skipped: 0 };
   }
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["test", ...suite.args, ...extra, ...paths],
+    args: ["test", ...suite.args, ...extra, ...(update ? ["--allow-write=tests", ...paths, "--", "--update"] : paths)],
     cwd: ROOT,
     env: { DENO_TLS_CA_STORE: "system,mozilla", DENO_NO_UPDATE_CHECK: "1" },
     stdin: "null",
@@ -237,6 +237,10 @@ async function main(): Promise<void> {
     console.error(`Cannot run suite "${unknown}": wanted one of ${SUITES.map((one) => one.name).join(", ")}`);
     Deno.exit(2);
   }
+  if (own.includes("--update") && names.join() !== "pure") {
+    console.error('Cannot update scripts: they belong to the pure suite, wanted "deno task test pure --update"');
+    Deno.exit(2);
+  }
   await refuseForgottenFolders();
 
   const before = await fingerprint();
@@ -262,7 +266,7 @@ async function main(): Promise<void> {
       continue;
     }
     const started = performance.now();
-    const counts = await runSuite(suite, extra);
+    const counts = await runSuite(suite, extra, own.includes("--update"));
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     rows.push(
       `${suite.name.padEnd(12)}${String(counts.passed).padStart(7)}${String(counts.failed).padStart(8)}` +
