@@ -69,13 +69,17 @@ const readCredential = record({
   via: optional(bytes({ length: 16 })),
 });
 
-/** Signs a credential. */
+/**
+ * Signs a credential.
+ *
+ * @throws {WireError} When a field is not what verifiers accept, for example a name that a newcomer asked for.
+ */
 export function issueCredential(
   credential: Omit<Credential, "network">,
   networkId: Uint8Array,
   issuer: KeyPair,
 ): Envelope {
-  return sealEnvelope({
+  const envelope = sealEnvelope({
     net: networkId.subarray(0, 8),
     subject: credential.subject,
     name: credential.name,
@@ -86,6 +90,8 @@ export function issueCredential(
     epoch: credential.epoch,
     via: credential.via,
   }, { type: TYPE, networkId, signer: issuer });
+  openCredential(envelope, networkId);
+  return envelope;
 }
 
 /** Options of {@linkcode verifyCredential}. */

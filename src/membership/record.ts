@@ -32,7 +32,7 @@ const TYPE = "member/1";
 
 const readMember = record({
   seq: uint(),
-  name: text(LIMITS.nameCharsMax, /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/),
+  name: text(LIMITS.nameCharsMax, /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/),
   role: readRole,
   addr: array(readAddress, LIMITS.addressesPerNodeMax),
   can: readCapabilities,

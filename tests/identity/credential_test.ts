@@ -167,6 +167,14 @@ Deno.test("[2.1c] verifyCredential() says malformed for what is none, whoever si
   assert.throws(() => openCredential(sealAs({ ...good, expires: 0 }), NETWORK_ID), WireError);
 });
 
+Deno.test("issueCredential() makes nothing that verifyCredential() would refuse as malformed", () => {
+  for (
+    const change of [{ name: "a..b" }, { name: "Upper" }, { pool: "a.b" }, { expiresMs: START_MS }, { issuedMs: -1 }]
+  ) {
+    assert.throws(() => issue(change), WireError, JSON.stringify(change));
+  }
+});
+
 Deno.test("[10.1a] verifyCredential() fuzz: never throws, and changed bytes never count", () => {
   const wire = encodeCbor(envelopeValue(issue()));
   fc.assert(

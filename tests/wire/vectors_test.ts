@@ -1,0 +1,231 @@
+/**
+ * Golden bytes of every signed record, from fixed seeds.
+ *
+ * A network upgrades node by node, and signed records outlive programs: whoever changes these bytes cuts old
+ * nodes off from new ones. A vector changes only with a new type (`credential/2`), beside the old one.
+ *
+ * `deno test --allow-read=tests --allow-write=tests tests/wire -- --update` writes the files and fails.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fromHex, toHex } from "../../src/core/bytes.ts";
+import { anything, decodeAs, encodeCbor } from "../../src/core/codec.ts";
+import {
+  type Envelope,
+  envelopeHash,
+  envelopeValue,
+  openEnvelope,
+  readEnvelope,
+  sealEnvelope,
+} from "../../src/core/envelope.ts";
+import { nodeIdOf } from "../../src/core/ids.ts";
+import { epochHash, readSignedEpoch, signedEpochValue } from "../../src/identity/authority.ts";
+import { issueCredential, verifyCredential } from "../../src/identity/credential.ts";
+import { verifyGenesis } from "../../src/identity/genesis.ts";
+import { createInvite, formatInvite, parseInvite } from "../../src/identity/invite.ts";
+import { proveFactor, transcriptHash, verifyFactor } from "../../src/identity/join_proof.ts";
+import { createRevocation, openRevocation, RevocationSet } from "../../src/identity/revocation.ts";
+import { openMember, sealMember } from "../../src/membership/record.ts";
+import { openAssignment, openProfile, sealAssignment, sealProfile } from "../../src/spore/profile.ts";
+import {
+  chainOf,
+  credentialOf,
+  GENESIS,
+  GENESIS_ENVELOPE,
+  keyOf,
+  NETWORK_ID,
+  nextEpoch,
+  seedOf,
+  START_MS,
+} from "../identity/fixture.ts";
+
+const FOLDER = join(import.meta.dirname!, "vectors");
+const UPDATE = Deno.args.includes("--update");
+
+/** Texts by name: hex of bytes, or a token. */
+type Vector = Readonly<Record<string, string>>;
+
+const ISSUER = keyOf("issuer 0");
+const NODE = keyOf("node");
+const CHAIN = chainOf(ISSUER);
+
+/** Encodes an envelope and says of which record and network it is. */
+const wire = (envelope: Envelope): Vector => ({
+  networkId: toHex(NETWORK_ID),
+  bytes: toHex(encodeCbor(envelopeValue(envelope))),
+  hash: toHex(envelopeHash(envelope)),
+});
+const envelopeIn = (vector: Vector) => decodeAs(bytesIn(vector, "bytes"), readEnvelope);
+const bytesIn = (vector: Vector, key: string) => fromHex(vector[key]!)!;
+
+const CREDENTIAL = credentialOf(NODE, {
+  name: "spruce.forest",
+  role: "hypha",
+  pool: "edge",
+  via: seedOf("invite id").slice(0, 16),
+});
+const REVOCATION = {
+  kind: "node",
+  subject: NODE.publicKey,
+  reason: "Laptop was stolen – ✓",
+  atMs: START_MS + 1,
+} as const;
+const INVITE = createInvite({
+  seed: seedOf("invite"),
+  networkId: NETWORK_ID,
+  discoverySecret: seedOf("discovery"),
+  addresses: [`/ip4/192.0.2.7/udp/4871/quic-v1/p2p/${nodeIdOf(ISSUER.publicKey)}`, "/dns/forest.example/tcp/4871"],
+  issuer: ISSUER,
+  role: "rhizomorph",
+  pool: "default",
+  uses: 3,
+  createdMs: START_MS,
+  expiresMs: START_MS + 86_400_000,
+  approval: true,
+});
+const MEMBER = {
+  seq: 7,
+  name: "spruce",
+  role: "rhizomorph",
+  addresses: ["/ip4/192.0.2.7/udp/4871/quic-v1", "/ip6/2001:db8::7/tcp/4871"],
+  capabilities: {
+    cpus: 4,
+    memoryBytes: 8 * 2 ** 30,
+    diskBytes: 64 * 2 ** 30,
+    diskFreeBytes: 50_000_000_000,
+    arch: "aarch64",
+    os: "Debian GNU/Linux 13",
+    kernel: "6.12.9",
+    systemd: true,
+    battery: false,
+    hashesPerSecond: 123_456,
+  },
+  version: "0.1.0",
+  startedMs: START_MS,
+  left: false,
+  drained: true,
+} as const;
+const PROFILE = { seq: 2, name: "The forest", approval: true, issuedMs: START_MS };
+const ASSIGNMENT = {
+  id: "web-1",
+  seq: 3,
+  service: "web",
+  node: NODE.publicKey,
+  action: "run",
+  spec: encodeCbor({ image: "web:1" }),
+  issuedMs: START_MS,
+} as const;
+const TRANSCRIPT = {
+  networkId: NETWORK_ID,
+  registrarKey: ISSUER.publicKey,
+  joinerKey: NODE.publicKey,
+  registrarNonce: seedOf("nonce of the registrar"),
+  joinerNonce: seedOf("nonce of the joiner"),
+  channelBinding: new Uint8Array(0),
+  requestHash: seedOf("request"),
+};
+
+/** Each record: how it is written now, and that what was written once still reads as the same. */
+const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly read: (vector: Vector) => void }>> = {
+  envelope: {
+    write: () =>
+      wire(sealEnvelope({ a: 1, b: "zwei", c: [true, null, Uint8Array.of(3)] }, {
+        type: "example/1",
+        networkId: NETWORK_ID,
+        signer: NODE,
+      })),
+    read: (vector) =>
+      assert.deepEqual(
+        openEnvelope(envelopeIn(vector), { type: "example/1", networkId: NETWORK_ID, reader: anything }),
+        { a: 1, b: "zwei", c: [true, null, Uint8Array.of(3)] },
+      ),
+  },
+  genesis: {
+    write: () => wire(GENESIS_ENVELOPE),
+    read: (vector) => assert.deepEqual(verifyGenesis(envelopeIn(vector), bytesIn(vector, "networkId")), GENESIS),
+  },
+  authority_epoch: {
+    write: () => {
+      const second = nextEpoch(CHAIN, [ISSUER, NODE], [ISSUER], { createdMs: START_MS + 5 });
+      return {
+        networkId: toHex(NETWORK_ID),
+        first: toHex(encodeCbor(signedEpochValue(CHAIN.since(1)[0]!))),
+        second: toHex(encodeCbor(signedEpochValue(second))),
+        head: toHex(epochHash(second.payload)),
+      };
+    },
+    read: (vector) => {
+      const epochs = ["first", "second"].map((key) => decodeAs(bytesIn(vector, key), readSignedEpoch));
+      const chain = chainOf(ISSUER).merged(epochs);
+      assert.equal(chain.epoch, 2);
+      assert.deepEqual(toHex(chain.head), vector.head);
+      assert.ok(chain.isIssuer(NODE.publicKey));
+    },
+  },
+  credential: {
+    write: () => wire(issueCredential(CREDENTIAL, NETWORK_ID, ISSUER)),
+    read: (vector) =>
+      assert.deepEqual(
+        verifyCredential(envelopeIn(vector), {
+          chain: CHAIN,
+          revocations: new RevocationSet(),
+          nowMs: START_MS,
+          subject: NODE.publicKey,
+        }),
+        { ok: true, credential: { ...CREDENTIAL, network: NETWORK_ID.slice(0, 8) } },
+      ),
+  },
+  revocation: {
+    write: () => wire(createRevocation(REVOCATION, NETWORK_ID, ISSUER)),
+    read: (vector) => assert.deepEqual(openRevocation(envelopeIn(vector), NETWORK_ID), REVOCATION),
+  },
+  invite: {
+    write: () => ({ token: formatInvite(INVITE) }),
+    read: (vector) => assert.deepEqual(parseInvite(vector.token!), INVITE),
+  },
+  join_proof: {
+    write: () => ({
+      node: toHex(transcriptHash("node", TRANSCRIPT)),
+      invite: toHex(transcriptHash("invite", TRANSCRIPT)),
+      registrar: toHex(transcriptHash("registrar", TRANSCRIPT)),
+      proof: toHex(proveFactor("node", TRANSCRIPT, NODE)),
+    }),
+    read: (vector) => assert.ok(verifyFactor("node", TRANSCRIPT, NODE.publicKey, bytesIn(vector, "proof"))),
+  },
+  member: {
+    write: () => wire(sealMember(MEMBER, NETWORK_ID, NODE)),
+    read: (vector) => assert.deepEqual(openMember(envelopeIn(vector), NETWORK_ID), MEMBER),
+  },
+  profile: {
+    write: () => wire(sealProfile(PROFILE, NETWORK_ID, ISSUER)),
+    read: (vector) => assert.deepEqual(openProfile(envelopeIn(vector), NETWORK_ID), PROFILE),
+  },
+  assignment: {
+    write: () => wire(sealAssignment(ASSIGNMENT, NETWORK_ID, ISSUER)),
+    read: (vector) => assert.deepEqual(openAssignment(envelopeIn(vector), NETWORK_ID), ASSIGNMENT),
+  },
+};
+
+for (const [name, { write, read }] of Object.entries(VECTORS)) {
+  Deno.test(`wire: ${name}: today's bytes are the golden ones, and the golden ones read`, () => {
+    const path = join(FOLDER, `${name}.json`);
+    const text = JSON.stringify(write(), undefined, 2) + "\n";
+    if (UPDATE) {
+      const before = existsSync(path) ? readFileSync(path, "utf8") : "";
+      if (before !== text) writeFileSync(path, text);
+      assert.fail(`--update ${before === text ? "changed nothing in" : "rewrote"} ${name}.json; run again without it`);
+    }
+    const golden = readFileSync(path, "utf8");
+    assert.equal(text, golden, `${name}: old and new nodes would not understand each other`);
+    read(JSON.parse(golden) as Vector);
+  });
+}
+
+Deno.test("wire: every file of vectors belongs to a record", () => {
+  const files = readdirSync(FOLDER).map((file) => file.replace(/\.json$/, ""));
+  assert.deepEqual(files.sort(), Object.keys(VECTORS).sort());
+});
