@@ -11,11 +11,19 @@ export interface ByteStream {
   write(bytes: Uint8Array): Promise<void>;
   /** Ends the sending direction in order. Never rejects. */
   closeWrite(): Promise<void>;
-  /** Ends both directions at once; what is under way ends. Idempotent, never throws. */
+  /**
+   * Ends both directions at once; what is under way ends. The other end sees an error or an early end, as the
+   * transport has it. Idempotent, never throws.
+   */
   reset(): void;
 }
 
-/** A {@linkcode ByteStream} on a stream of Deno's QUIC. */
+/**
+ * A {@linkcode ByteStream} on a stream of Deno's QUIC.
+ *
+ * Deno's streams have no abrupt end for the writing direction: aborting it reaches the other end as an orderly
+ * one. Whoever reads has to know from the content whether it is complete.
+ */
 export class QuicByteStream implements ByteStream {
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
@@ -79,9 +87,11 @@ export class LibP2pByteStream implements ByteStream {
   #ended = false;
   #error: unknown;
   #waiting: { resolve(bytes: Uint8Array | undefined): void; reject(error: unknown): void } | undefined;
+  #onDrain: (() => void) | undefined;
 
   constructor(stream: Stream) {
     this.#stream = stream;
+    stream.addEventListener("drain", () => this.#drained());
     stream.addEventListener("message", (event) => this.#onMessage(event));
     stream.addEventListener("remoteCloseWrite", () => this.#onEnd(undefined));
     stream.addEventListener("close", (event) => this.#onEnd(event.error ?? new Error("stream closed")));
@@ -103,7 +113,12 @@ export class LibP2pByteStream implements ByteStream {
 
   async write(bytes: Uint8Array): Promise<void> {
     if (this.#error !== undefined) throw this.#error;
-    if (!this.#stream.send(bytes)) await this.#stream.onDrain();
+    this.#stream.send(bytes);
+    // Not `stream.onDrain()`: from the second time on it returns the promise of the first (@libp2p/utils 7.4).
+    while (this.#stream.writableNeedsDrain && this.#stream.status === "open") {
+      await new Promise<void>((resolve) => this.#onDrain = resolve);
+    }
+    if (this.#error !== undefined) throw this.#error;
   }
 
   async closeWrite(): Promise<void> {
@@ -127,7 +142,14 @@ export class LibP2pByteStream implements ByteStream {
     if (this.#queued >= QUEUE_BYTES_MAX && this.#stream.readStatus === "readable") this.#stream.pause();
   }
 
+  #drained(): void {
+    const onDrain = this.#onDrain;
+    this.#onDrain = undefined;
+    onDrain?.();
+  }
+
   #onEnd(error: unknown): void {
+    if (this.#stream.status !== "open") this.#drained();
     // An orderly end is followed by "close"; only the first counts.
     if (this.#ended) return;
     this.#ended = true;

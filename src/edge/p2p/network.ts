@@ -1,6 +1,6 @@
 /** {@linkcode Network} on libp2p: which channels there are, which one of a node counts, and calls over it. @module */
 
-import { type Connection, type PrivateKey, type Stream, type Upgrader } from "@libp2p/interface";
+import { type Connection, type PrivateKey, type Stream, type Transport, type Upgrader } from "@libp2p/interface";
 import { createLibp2p } from "libp2p";
 import { tcp } from "@libp2p/tcp";
 import { noise, pureJsCrypto } from "@chainsafe/libp2p-noise";
@@ -87,6 +87,7 @@ interface Host {
   handle(protocol: string, handler: (stream: Stream, connection: Connection) => void, options: object): Promise<void>;
   addEventListener(type: string, listener: (event: CustomEvent<Connection>) => void): void;
   readonly components: {
+    readonly addressManager: { _updatePeerStoreAddresses: () => void };
     readonly transportManager: {
       dial(address: ReturnType<typeof multiaddr>, options: object): Promise<Connection>;
       getListeners(): { getAddrs(): ReturnType<typeof multiaddr>[] }[];
@@ -96,6 +97,8 @@ interface Host {
 
 /** Milliseconds after which a second channel of the same peer takes the place of the first. */
 const SPARE_PROMOTE_MS = 500;
+/** Milliseconds that a refused dialer has for reading the verdict. */
+const REFUSAL_LINGER_MS = 500;
 /** Milliseconds that a refused simultaneous dial waits for the other one. */
 const DUPLICATE_WAIT_MS = 2_000;
 
@@ -106,6 +109,7 @@ class P2pNetwork implements Network {
   readonly #listen: readonly Listening[];
   readonly #transports: ReadonlySet<"quic" | "tcp">;
   readonly #instance = crypto.getRandomValues(new Uint8Array(16));
+  readonly #keepAliveMs: number;
   readonly #rpcProtocol: string;
   readonly #openProtocol: string;
   /** The channel of each node that counts, reported to the owner. */
@@ -131,6 +135,7 @@ class P2pNetwork implements Network {
     this.nodeId = nodeIdOf(options.keyPair.publicKey);
     this.#transports = new Set(options.transports ?? ["quic", "tcp"]);
     this.#listen = options.listen.map(parseListen).filter(({ transport }) => this.#transports.has(transport));
+    this.#keepAliveMs = options.keepAliveMs ?? 15_000;
     const prefix = `/mycelium/${toHex(options.networkId).slice(0, 16)}`;
     this.#rpcProtocol = `${prefix}/rpc/1.0.0`;
     this.#openProtocol = `${prefix}/open/1.0.0`;
@@ -165,7 +170,7 @@ class P2pNetwork implements Network {
 
   async #createHost(): Promise<Host> {
     const { keyPair, networkId, discoverySecret } = this.#options;
-    const keepAliveMs = this.#options.keepAliveMs ?? 15_000;
+    const keepAliveMs = this.#keepAliveMs;
     const idleTimeoutMs = this.#options.idleTimeoutMs ?? 3 * keepAliveMs;
     const privateKey = privateKeyFromRaw(concatBytes(keyPair.seed, keyPair.publicKey)) as PrivateKey;
     const psk = hkdfSha256(discoverySecret, "mycelium/pnet/v1");
@@ -192,33 +197,40 @@ class P2pNetwork implements Network {
     }
     if (this.#transports.has("tcp")) {
       transports.push((components: never) =>
-        countingRefusals(
+        guarded(
           tcp({ outboundSocketInactivityTimeout: idleTimeoutMs, inboundSocketInactivityTimeout: idleTimeoutMs })(
             components,
           ),
-          (reason, address) => this.#onRefused(reason, address),
+          {
+            handshakesMax: this.#options.handshakesMax ?? 64,
+            onRefused: (reason, address) => this.#onRefused(reason, address),
+          },
         )
       );
     }
     const nativeCipher = getCiphers().includes("chacha20-poly1305");
-    return await createLibp2p({
+    const host = await createLibp2p({
       privateKey,
       addresses: { listen: this.#listen.map(listenText) },
       transports: transports as never,
       connectionEncrypters: [noise(nativeCipher ? {} : { crypto: pureJsCrypto })],
-      streamMuxers: [yamux({ enableKeepAlive: true, keepAliveInterval: keepAliveMs })],
+      streamMuxers: [yamux({ enableKeepAlive: false })],
       connectionProtector: preSharedKey({
         psk: utf8(`/key/swarm/psk/1.0.0/\n/base16/\n${toHex(psk)}`),
       }),
       connectionMonitor: { enabled: false },
       connectionManager: {
+        // Limits of this class and of the transports hold instead; libp2p's start a timer for each address they see.
+        allow: ["/ip4/0.0.0.0/ipcidr/0", "/ip6/::/ipcidr/0"],
         maxConnections: 2 * (this.#options.channelsMax ?? LIMITS.channelsMax),
-        maxIncomingPendingConnections: this.#options.handshakesMax ?? 64,
-        inboundConnectionThreshold: 100,
         inboundUpgradeTimeout: this.#options.authTimeoutMs ?? 5_000,
       },
       start: false,
     } as never) as unknown as Host;
+    // Nobody asks libp2p for this node's addresses; it would write them to its store a second after each change,
+    // stopped or not.
+    host.components.addressManager._updatePeerStoreAddresses = () => {};
+    return host;
   }
 
   stop(): Promise<void> {
@@ -486,7 +498,9 @@ class P2pNetwork implements Network {
       if (verdict === "ok") this.#registerTcp(connection, instance);
       else {
         this.#onRefused(verdict, addressOf(connection));
-        setTimeout(() => connection.abort(new Error(verdict)), 500);
+        // The dialer closes when it has read the verdict.
+        const timer = setTimeout(() => connection.abort(new Error(verdict)), REFUSAL_LINGER_MS);
+        connection.addEventListener("close", () => clearTimeout(timer), { once: true });
       }
     } catch {
       bytes.reset();
@@ -513,11 +527,36 @@ class P2pNetwork implements Network {
       callsIn: 0,
     };
     this.#tcpChannels.set(connection, channel);
+    if (direction === "outbound") this.#keepAliveTcp(connection, channel);
     connection.addEventListener("close", () => {
       this.#tcpChannels.delete(connection);
       this.#drop(channel, "closed");
     }, { once: true });
     this.#register(channel);
+  }
+
+  /**
+   * Yamux pings from the dialer, as on QUIC; libp2p's own come from both ends and never fail. The listener closes
+   * a connection on which nothing moves.
+   */
+  #keepAliveTcp(connection: Connection, channel: Channel): void {
+    const { muxer } = connection as unknown as {
+      readonly muxer: { ping(o: { signal: AbortSignal }): Promise<number> };
+    };
+    const aborter = new AbortController();
+    let answered = true;
+    const timer = setInterval(() => {
+      if (!answered) {
+        this.#drop(channel, "idle-timeout");
+        return;
+      }
+      answered = false;
+      muxer.ping({ signal: aborter.signal }).then(() => answered = true, () => {});
+    }, this.#keepAliveMs);
+    channel.closed.signal.addEventListener("abort", () => {
+      clearInterval(timer);
+      aborter.abort();
+    }, { once: true });
   }
 
   #onTcpCall(stream: Stream, connection: Connection): void {
@@ -546,13 +585,12 @@ class P2pNetwork implements Network {
       return;
     }
     this.#channels.set(nodeId, channel);
-    for (const dialing of this.#dialing.get(nodeId) ?? []) {
-      if (channel.peer.direction === "inbound") {
-        dialing.aborter.abort(new CallError("duplicate", "The node dialed first"));
-      }
-    }
     this.#handlers.onPeer(channel.peer);
     for (const resolve of this.#awaiting.get(nodeId) ?? []) resolve(channel.peer);
+    if (channel.peer.direction === "outbound") return;
+    for (const { aborter } of this.#dialing.get(nodeId) ?? []) {
+      aborter.abort(new CallError("duplicate", "The node dialed first"));
+    }
   }
 
   /** Two channels to one process: the dialer closes its own surplus; one that stays has lost the other. */
@@ -665,7 +703,7 @@ function dialError(error: unknown, address: string, phase: string): CallError {
   if (error instanceof CallError) return error;
   const { name, message } = error instanceof Error ? error : new Error(String(error));
   if (
-    name === "UnexpectedPeerError" || /does not match the expected peer|UnexpectedPeer|expected peer/i.test(message)
+    name === "UnexpectedPeerError" || /does not match expected remote identity/i.test(message)
   ) {
     return new CallError("wrong-identity", `Cannot dial "${address}": another node answers there`, { cause: error });
   }
@@ -673,23 +711,34 @@ function dialError(error: unknown, address: string, phase: string): CallError {
   return new CallError("unreachable", `Cannot dial "${address}": ${message}`, { cause: error });
 }
 
-/** A libp2p transport whose failed inbound upgrades are counted. */
-function countingRefusals<T extends { createListener(options: { upgrader: Upgrader }): unknown }>(
-  transport: T,
-  onRefused: (reason: string, address: string) => void,
-): T {
+/** A libp2p transport with a bound on inbound handshakes under way, and with those that fail counted. */
+function guarded(
+  transport: Transport,
+  options: {
+    readonly handshakesMax: number;
+    readonly onRefused: (reason: string, address: string) => void;
+  },
+): Transport {
+  let handshakes = 0;
   const create = transport.createListener.bind(transport);
-  transport.createListener = (options) => {
-    const upgrader: Upgrader = Object.create(options.upgrader);
+  transport.createListener = (listenerOptions) => {
+    const upgrader: Upgrader = Object.create(listenerOptions.upgrader);
     upgrader.upgradeInbound = async (connection, init) => {
+      if (handshakes >= options.handshakesMax) {
+        options.onRefused("overloaded", connection.remoteAddr.toString());
+        throw new Error("too many handshakes under way");
+      }
+      handshakes++;
       try {
-        await options.upgrader.upgradeInbound(connection, init);
+        await listenerOptions.upgrader.upgradeInbound(connection, init);
       } catch (error) {
-        if (!init?.signal?.aborted) onRefused(tcpRefusal(error), connection.remoteAddr.toString());
+        if (!init?.signal?.aborted) options.onRefused(tcpRefusal(error), connection.remoteAddr.toString());
         throw error;
+      } finally {
+        handshakes--;
       }
     };
-    return create({ ...options, upgrader });
+    return create({ ...listenerOptions, upgrader });
   };
   return transport;
 }

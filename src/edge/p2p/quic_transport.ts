@@ -17,7 +17,6 @@ import {
   type Logger,
   type MultiaddrConnection,
   serviceCapabilities,
-  type Stream,
   type StreamMuxer,
   type StreamMuxerFactory,
   type Transport,
@@ -30,7 +29,7 @@ import { type Multiaddr, multiaddr } from "@multiformats/multiaddr";
 import { QUIC_V1 } from "@multiformats/multiaddr-matcher";
 import { publicKeyFromRaw } from "@libp2p/crypto/keys";
 import { peerIdFromPublicKey } from "@libp2p/peer-id";
-import { concatBytes, equalBytes, fromUtf8, toHex, utf8 } from "../../core/bytes.ts";
+import { concatBytes, fromUtf8, toHex, utf8 } from "../../core/bytes.ts";
 import type { KeyPair } from "../../core/crypto.ts";
 import { type Address, formatAddress, nodeIdOf, parseAddress, publicKeyOf } from "../../core/ids.ts";
 import { CallError } from "../../ports/network.ts";
@@ -100,6 +99,8 @@ type SendData = Parameters<AbstractStream["sendData"]>[0];
 const PROTOCOL_BYTES_MAX = 127;
 /** Milliseconds that a stream may stay without its head. */
 const HEAD_TIMEOUT_MS = 10_000;
+/** Milliseconds that a refused dialer has for reading the verdict. */
+const REFUSAL_LINGER_MS = 500;
 /** Largest piece that libp2p hands to a stream at once. */
 const PIECE_BYTES_MAX = 256 << 10;
 
@@ -343,7 +344,7 @@ export class QuicTransport implements Transport {
       await writer.write(bytes);
       await writer.close().catch(() => {});
       // The dialer closes when it has read the verdict; closing here at once could overtake it.
-      await Promise.race([reader.take(1).catch(() => {}), delay(500)]);
+      await raceTimeout(reader.take(1), REFUSAL_LINGER_MS, () => {}).catch(() => {});
       throw new Refusal(verdict);
     };
     const hello = decodeHello(await reader.take(AUTH_BYTES.hello));
@@ -785,10 +786,6 @@ function refusalReason(error: unknown): string {
 
 class TimeoutError extends Error {
   override readonly name = "TimeoutError";
-}
-
-function delay(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Rejects after `ms`; a result that comes later goes to `onLate`. */

@@ -153,7 +153,6 @@ export async function serveCall(stream: ByteStream, options: ServeOptions): Prom
       stream.reset();
       return;
     }
-    const deadlineMs = performance.now() + frame.timeoutMs;
     timer = setTimeout(() => abort("timeout", "The caller's deadline passed"), frame.timeoutMs);
     watchCaller(stream, () => abort("cancelled", "The caller cancelled"));
     const call: InboundCall = {
@@ -188,7 +187,6 @@ export async function serveCall(stream: ByteStream, options: ServeOptions): Prom
         : { type: "error", code: "internal", text: "The node failed to serve this call" };
       if (!(error instanceof CallError)) options.onRefused("handler-failed");
     }
-    void deadlineMs;
     if (aborter.signal.aborted) return;
     over = true;
     const bytes = encodeFrame(last);
@@ -223,21 +221,32 @@ async function readRequest(stream: ByteStream, counter: ByteCounter) {
   }
 }
 
-/** The caller sends nothing after its request: bytes or a reset mean that it is gone, the end that it is done. */
+/**
+ * The caller sends nothing after its request and keeps its side open until it has the answer: whatever comes
+ * before that, bytes, an error or the end, means that it does not want the answer any more.
+ */
 async function watchCaller(stream: ByteStream, onCancel: () => void): Promise<void> {
   try {
-    if (await stream.read()) onCancel();
+    await stream.read();
   } catch {
-    onCancel();
+    // The same as the end.
   }
+  onCancel();
 }
 
+/** Milliseconds that a refused caller has for closing its side. */
+const REFUSAL_LINGER_MS = 2_000;
+
 async function refuse(stream: ByteStream, code: string, text: string): Promise<void> {
+  // A reset at once could overtake the refusal; the caller closes when it has read it.
+  const timer = setTimeout(() => stream.reset(), REFUSAL_LINGER_MS);
   try {
     await stream.write(encodeFrame({ type: "error", code, text }));
     await stream.closeWrite();
+    while (await stream.read());
   } catch {
     // The caller is gone already.
   }
+  clearTimeout(timer);
   stream.reset();
 }
