@@ -22,6 +22,9 @@ export type ExecLine =
   | { readonly type: "error"; readonly text: string }
   | { readonly type: "end"; readonly code: number; readonly message: string };
 
+/** An entry of the agent's log: an object with whatever fields it has. */
+export type LogLine = Readonly<Record<string, unknown>>;
+
 /** A command for a node. */
 export interface ExecRequest {
   readonly verb: string;
@@ -42,6 +45,8 @@ export interface ControlClient extends Disposable {
   exec(request: ExecRequest, signal: AbortSignal): AsyncGenerator<ExecLine>;
   /** Yields statuses as the agent sends them, until aborted or the agent is gone. */
   statuses(signal: AbortSignal): AsyncGenerator<Status>;
+  /** The newest entries of the agent's log, the oldest first. */
+  logs(options: { readonly count: number; readonly level?: string }): Promise<readonly LogLine[]>;
   /** Asks the agent to stop. */
   shutdown(): Promise<void>;
 }
@@ -103,7 +108,8 @@ export async function openControl(socket: string): Promise<ControlClient> {
     }
   };
   const json = async (path: string, init: RequestInit = {}): Promise<{ status: number; body: unknown }> => {
-    const response = await call(path, init, AbortSignal.timeout(ANSWER_MS_MAX));
+    using deadline = deadlineOf(ANSWER_MS_MAX);
+    const response = await call(path, init, deadline.signal);
     const text = await readAll(response);
     try {
       return { status: response.status, body: text === "" ? {} : JSON.parse(text) };
@@ -131,8 +137,9 @@ export async function openControl(socket: string): Promise<ControlClient> {
       return answer.result;
     },
     async *exec(request, signal) {
-      const deadline = AbortSignal.any([signal, AbortSignal.timeout(request.timeoutMs + 10_000)]);
-      const response = await call("/exec", post(request), deadline);
+      // The node ends the command in time; the margin is for the way there and back.
+      using deadline = deadlineOf(request.timeoutMs + 10_000, signal);
+      const response = await call("/exec", post(request), deadline.signal);
       if (response.status !== 200) {
         const text = await readAll(response);
         let body: unknown;
@@ -182,6 +189,20 @@ export async function openControl(socket: string): Promise<ControlClient> {
         }
       }
     },
+    async logs({ count, level }) {
+      const query = `n=${count}${level === undefined ? "" : `&level=${encodeURIComponent(level)}`}`;
+      using deadline = deadlineOf(ANSWER_MS_MAX);
+      const response = await call(`/logs?${query}`, {}, deadline.signal);
+      const text = await readAll(response);
+      const lines = text.split("\n").filter((line) => line.trim() !== "");
+      try {
+        if (response.status !== 200) throw errorOf(JSON.parse(text), response.status);
+        return lines.map((line) => asObject(JSON.parse(line)));
+      } catch (cause) {
+        if (cause instanceof CliError) throw cause;
+        throw badAnswer("/logs", cause);
+      }
+    },
     async shutdown() {
       const { status, body } = await json("/shutdown", post({}));
       if (status >= 400) throw errorOf(body, status);
@@ -207,6 +228,16 @@ export function readStatus(value: unknown): Status {
     lists.find((key) => !Array.isArray(status[key]));
   if (missing !== undefined) throw badAnswer("/status", new Error(`"${missing}" is missing`));
   return value as Status;
+}
+
+/** Like `AbortSignal.timeout`, with a timer that ends with the work. */
+function deadlineOf(ms: number, outer?: AbortSignal): Disposable & { readonly signal: AbortSignal } {
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(new DOMException("Timed out", "TimeoutError")), ms);
+  return {
+    signal: outer ? AbortSignal.any([outer, controller.signal]) : controller.signal,
+    [Symbol.dispose]: () => clearTimeout(timer),
+  };
 }
 
 function readExecLine(line: string): ExecLine {

@@ -1,7 +1,7 @@
 /** What `doctor` concludes from a status: pure, so that every rule is tested alone. @module */
 
 import { causeCode, CAUSES } from "../bootstrap/diagnosis.ts";
-import type { Status } from "../agent/status.ts";
+import type { Failure, Status } from "../agent/status.ts";
 import { byteSize, duration } from "./output.ts";
 
 /** How bad a finding is. */
@@ -26,6 +26,7 @@ export const SEVERITIES: readonly Severity[] = ["error", "warning", "info"];
 const DISK_FREE_BYTES_MIN = 512 << 20;
 const CLOCK_SKEW_MS_MAX = 5_000;
 const CERTAIN_CLOCK_SKEW_MS = 60_000;
+const RECENT_MS = 10 * 60_000;
 
 /** Orders findings, the worst first. */
 export function sortFindings(findings: readonly Finding[]): Finding[] {
@@ -50,8 +51,14 @@ export function findingsOf(status: Status, nowMs: number): Finding[] {
 
 function bootstrapFindings(status: Status): Finding[] {
   const { bootstrap, nowMs } = status;
-  if (bootstrap.stage === "verified") return [];
   const out: Finding[] = [];
+  if (bootstrap.stage === "verified") {
+    // A member: what still fails is no hindrance, but a person who asks wants to know what was tried just now.
+    for (const failure of bootstrap.failures.filter((one) => nowMs - one.atMs < RECENT_MS).slice(-5)) {
+      out.push(findingOf(failure, "warning", nowMs));
+    }
+    return out;
+  }
   if (bootstrap.stage === "idle" && !status.network) {
     out.push({
       severity: "error",
@@ -72,14 +79,8 @@ function bootstrapFindings(status: Status): Finding[] {
   }
   for (const failure of [...bootstrap.failures].reverse().slice(0, 10)) {
     if (failure.code === "approval-pending" || out.some((one) => one.code === failure.code)) continue;
-    const often = failure.count > 1 ? `, ${failure.count} times` : "";
-    out.push({
-      severity: CAUSES[causeCode(failure.code)].needsPerson || bootstrap.stage === "isolated" ? "error" : "warning",
-      code: failure.code,
-      what: failure.what,
-      tried: `${failure.tried || "-"}${often}, at stage ${failure.stage}, ${duration(nowMs - failure.atMs)} ago`,
-      cure: failure.cure,
-    });
+    const needsPerson = CAUSES[causeCode(failure.code)].needsPerson;
+    out.push(findingOf(failure, needsPerson || bootstrap.stage === "isolated" ? "error" : "warning", nowMs));
   }
   if (bootstrap.stage === "isolated" && !out.some((one) => one.code === "isolated")) {
     out.push({
@@ -93,6 +94,17 @@ function bootstrapFindings(status: Status): Finding[] {
     });
   }
   return out;
+}
+
+function findingOf(failure: Failure, severity: Severity, nowMs: number): Finding {
+  const often = failure.count > 1 ? `, ${failure.count} times` : "";
+  return {
+    severity,
+    code: failure.code,
+    what: failure.what,
+    tried: `${failure.tried || "-"}${often}, at stage ${failure.stage}, ${duration(nowMs - failure.atMs)} ago`,
+    cure: failure.cure,
+  };
 }
 
 function credentialFindings(status: Status): Finding[] {

@@ -16,5 +16,5 @@ export {
   systemDeps,
   type VersionInfo,
 } from "./deps.ts";
-export { type ControlClient, type ExecLine, type ExecRequest, openControl } from "./client.ts";
+export { type ControlClient, type ExecLine, type ExecRequest, type LogLine, openControl } from "./client.ts";
 export { CliError, EXIT, EXIT_MEANINGS, type ExitCode } from "./exit.ts";

@@ -2,8 +2,9 @@
 
 import type { Command } from "commander";
 import type { Status } from "../../agent/status.ts";
-import type { Context, Register } from "../context.ts";
-import { EXIT } from "../exit.ts";
+import type { LogLine } from "../client.ts";
+import { type Context, countFlag, type Register } from "../context.ts";
+import { EXIT, usageError } from "../exit.ts";
 import { byteSize, type Cell, duration, instant, type Output, safe, type Style } from "../output.ts";
 import { describeFailure, sleep } from "../progress.ts";
 import { examples } from "./up.ts";
@@ -67,6 +68,39 @@ export function registerStatus(program: Command, register: Register): void {
     }
     return EXIT.ok;
   });
+
+  const logs = program.command("logs").summary("the newest entries of the agent's log")
+    .option("-n, --lines <count>", "how many (default: 200)")
+    .option("--level <level>", "from this level on: debug, info, warn, error");
+  examples(logs, [["mycelium logs -n 50 --level warn", ""]]);
+  register(logs, async (context, _args, command) => {
+    const flags = command.opts<{ lines?: string; level?: string }>();
+    const count = countFlag("--lines", flags.lines, 1, 10_000) ?? 200;
+    if (flags.level !== undefined && !["debug", "info", "warn", "error"].includes(flags.level)) {
+      throw usageError(`Cannot use --level "${flags.level}": wanted debug, info, warn or error`);
+    }
+    using client = await context.agent();
+    for (const entry of await client.logs({ count, ...(flags.level === undefined ? {} : { level: flags.level }) })) {
+      if (context.out.json) context.out.record(entry);
+      else context.out.line(logLine(context.out, entry));
+    }
+    return EXIT.ok;
+  });
+}
+
+const LEVEL_STYLES: Readonly<Record<string, Style>> = { debug: "dim", warn: "yellow", error: "red" };
+
+/** Time, level and message first, whatever else there is behind. */
+function logLine(out: Output, entry: LogLine): string {
+  const { time, level, message, event, ...rest } = entry;
+  const word = String(level ?? "").padEnd(5);
+  const style = LEVEL_STYLES[String(level)];
+  const fields = Object.entries(rest).map(([key, value]) =>
+    `${key}=${typeof value === "string" && !/[\s"]/.test(value) ? value : JSON.stringify(value)}`
+  );
+  const parts = [time, event, message].filter((one) => one !== undefined).map(String);
+  const [first = "", ...others] = parts;
+  return `${safe(first)} ${style ? out.style(style, word) : word} ${safe([...others, ...fields].join(" "))}`;
 }
 
 /** Adds the command. */
