@@ -308,9 +308,8 @@ function membersCard(status: Status): Html {
         `
         : table(
           "Members of the network as this node sees them",
-          ["Node", "State", "Role", "Path", "Round trip", "Last seen", "Version"],
+          ["Node", "State", "Role", "Path", "Last seen", "Version"],
           members.slice(0, ROWS_MAX).map((member) => memberRow(member, status.nowMs)),
-          ["Round trip"],
         )}${more > 0
         ? html`<p class="empty">and ${count(more)} more in <a href="status">/status</a></p>`
         : ""}${status.members.length === 1 ? inviteHint() : ""}</section>
@@ -344,28 +343,33 @@ function memberRow(member: MemberStatus, nowMs: number): Html {
   const path = member.path;
   return html`
     <tr role="row" id="m-${member.nodeId}" class="${member.state === "left" ? "faded" : ""}">
-      <td role="cell"
-        class="first"><b>${member.name}</b>${marks}<span class="sub mono" title="${member.nodeId}">…${member.nodeId
-          .slice(-8)}</span></td>
+      <td role="cell" class="first">
+        <b>${member.name}</b>${marks}<span class="sub"><span class="mono" title="${member.nodeId}">…${member.nodeId
+          .slice(-8)}</span><span class="phone">, version ${member.version}</span></span>
+      </td>
       <td role="cell" class="state">${badge(
         member.state === "self" ? "this node" : member.state,
         STATE_TONES[member.state],
       )}${member.state === "suspect" || member.state === "dead"
-        ? html`<span class="sub">since ${ago(member.stateSinceMs, nowMs)}</span>`
+        ? html`<span class="sub">for ${span(nowMs - member.stateSinceMs)}</span>`
         : ""}</td>
       <td role="cell" data-label="Role">${ROLE_NAMES[member.role]}<span class="sub">${member.pool}</span></td>
-      <td role="cell" data-label="Path" class="${path ? "" : "hide"}">${path
-        ? html`${path.transport.toUpperCase()}<span class="sub">${path.direction}</span>`
-        : html`<span class="soft">${member.state === "self" ? "–" : "none"}</span>`}</td>
-      <td role="cell" data-label="Round trip" class="end nowrap ${path?.rttMs === undefined
-        ? "hide"
-        : ""}">${path?.rttMs === undefined ? html`<span class="soft">–</span>` : roundTrip(path.rttMs)}</td>
+      <td role="cell" data-label="Path" class="${path ? "" : "hide"}">${pathText(member)}</td>
       <td role="cell" data-label="Last seen" class="nowrap ${member.state === "self"
         ? "hide"
         : ""}">${member.state === "self" ? html`<span class="soft">–</span>` : ago(member.lastSeenMs, nowMs)}</td>
-      <td role="cell" data-label="Version">${member.version}</td>
+      <td role="cell" class="hide-phone">${member.version}</td>
     </tr>
   `;
+}
+
+function pathText(member: MemberStatus): Html {
+  const { path, state } = member;
+  if (!path) return html`<span class="soft">${state === "self" ? "–" : "none"}</span>`;
+  const kind = `${path.transport.toUpperCase()}, ${path.direction}`;
+  return path.rttMs === undefined
+    ? html`<span class="soft">not measured</span><span class="sub">${kind}</span>`
+    : html`<span class="nowrap">${roundTrip(path.rttMs)}</span><span class="sub">${kind}</span>`;
 }
 
 function joinCard(status: Status): Html {

@@ -28,6 +28,7 @@ code,.mono{font-family:var(--mono);font-size:.88em;overflow-wrap:anywhere}
 .hidden{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 .wrap{max-width:1240px;margin:0 auto;padding:20px 24px 40px}
 .soft{color:var(--soft)}
+.phone{display:none}
 .nowrap{white-space:nowrap}
 
 .top{display:flex;align-items:center;gap:14px;margin-bottom:18px}
@@ -106,7 +107,7 @@ padding:3px 11px;min-height:32px;cursor:pointer}
 button:hover{border-color:var(--soft)}
 .js button{display:inline-block}
 
-.steps{display:grid;grid-template-columns:repeat(auto-fill,minmax(118px,1fr));gap:12px 0}
+.steps{display:grid;grid-template-columns:repeat(auto-fill,minmax(170px,1fr));gap:12px 0}
 .steps li{position:relative;padding:17px 10px 0 0;font-size:13.5px;line-height:1.35}
 .steps li::before{content:"";position:absolute;left:0;right:0;top:5px;height:2px;background:var(--good-dot)}
 .steps li:last-child::before{right:auto;width:12px}
@@ -185,8 +186,10 @@ table.stack td{border:0;padding:0;min-width:0;text-align:left}
 table.stack td.first{grid-column:1/3;align-self:start}
 table.stack td.state{justify-self:end;text-align:right}
 table.stack td.end{padding:0}
-table.stack .hide{display:none}
+table.stack .hide,table.stack .hide-phone{display:none}
+.phone{display:inline}
 table.stack td.wide{grid-column:1/-1}
+table.stack td.pair{grid-column:span 2}
 table.stack td[data-label]::before{content:attr(data-label);display:block;font-size:12px;color:var(--soft)}
 .steps{display:block}.steps li{padding:0 0 12px 24px;display:flex;justify-content:space-between;gap:10px}
 .steps li::before{left:5px;right:auto;width:2px;top:6px;height:100%}.steps li:last-child::before{display:none}.steps li:last-child{padding-bottom:0}

@@ -37,17 +37,20 @@ export function isLoopbackHost(host: string): boolean {
  * A check of the `Host` header, against DNS rebinding: a page of another site whose name was made to
  * point here still sends that site's name.
  *
- * @param names Further names that are ours, for example the address that is listened on.
+ * @param names Further names that are ours, for example the address that is listened on. The unspecified
+ * address, `0.0.0.0` or `::`, stands for every address: an address cannot be made to point elsewhere.
  */
 export function hostCheck(names: readonly string[] = []): (header: string) => Problem | undefined {
   const own = new Set(names.map((name) => name.toLowerCase()));
+  const anyAddress = own.has("0.0.0.0") || own.has("::");
   // Almost every request carries the same few headers.
   const known = new Map<string, boolean>();
   return (header) => {
     let good = known.get(header);
     if (good === undefined) {
       const host = hostOf(header);
-      good = host !== undefined && (isLoopbackHost(host) || own.has(host));
+      good = host !== undefined &&
+        (isLoopbackHost(host) || own.has(host) || anyAddress && /^\d+(\.\d+){3}$|:/.test(host));
       if (good && known.size < 16) known.set(header, good);
     }
     return good ? undefined : {
