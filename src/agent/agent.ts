@@ -80,6 +80,11 @@ export class Agent {
     return this.#ctx.state.nodeId;
   }
 
+  /** Whether this node has been admitted to a network. */
+  get isMember(): boolean {
+    return this.#ctx.state.network?.credential !== undefined;
+  }
+
   /** Members that discovery may use as its cache: not this node, not removed, not gone for good. */
   knownMembers(): readonly Member[] {
     const { state } = this.#ctx;

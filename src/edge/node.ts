@@ -1,0 +1,632 @@
+/**
+ * A running node: store, agent, network, discovery, sockets and status page, started and stopped in order.
+ *
+ * @module
+ */
+
+import { randomBytes } from "node:crypto";
+import { statfsSync } from "node:fs";
+import { join } from "node:path";
+import { Agent } from "../agent/agent.ts";
+import { COMMAND_VERBS, type SignedCommand } from "../agent/commands.ts";
+import { readControlRequest } from "../agent/control.ts";
+import type { ComponentStatus, Status } from "../agent/status.ts";
+import {
+  bool,
+  type CborValue,
+  decodeAs,
+  optional,
+  record,
+  text as textReader,
+  uint,
+  WireError,
+} from "../core/codec.ts";
+import { parseAddress } from "../core/ids.ts";
+import { seededRng } from "../core/rng.ts";
+import { CREDENTIAL_LIFETIME_MS } from "../identity/credential.ts";
+import { CallError, type Network } from "../ports/network.ts";
+import { CommandRunner } from "./commands.ts";
+import {
+  type Config,
+  ConfigError,
+  configOfFlags,
+  httpAddress,
+  listenAddresses,
+  type LoadedConfig,
+  parseConfigText,
+  parseHostPort,
+  redactConfig,
+  resolveConfig,
+  SETTINGS,
+} from "./config.ts";
+import { StoredConfigVersions } from "./config_versions.ts";
+import { type CachedMember, createDiscovery, type Discovery, type DiscoveryHandlers } from "./discovery/mod.ts";
+import { AuditLog } from "./disk/audit_log.ts";
+import { openStore } from "./disk/store.ts";
+import { createControlApp, createStatusApp, type StatusChange } from "./http/app.ts";
+import type { ControlAnswer, ExecLine } from "./http/control.ts";
+import { type RunningServer, serveControl, serveStatus, STATUS_PORT } from "./http/server.ts";
+import { StatusView } from "./http/view.ts";
+import { NodeLog } from "./node_log.ts";
+import { createP2pNetwork } from "./p2p/mod.ts";
+import { BUILD_INFO } from "./process/build_info.ts";
+import { measureCapabilities } from "./process/host.ts";
+import { readProcessStat } from "./process/proc_stat.ts";
+import { openServiceNotifier } from "./process/sd_notify.ts";
+import { ControlFailed, type NetworkSettings, Runtime } from "./runtime.ts";
+
+/** How to run a node in this process. */
+export interface NodeOptions {
+  readonly config: Config;
+  /** Folder for everything that must last; made, with mode 0700, where it is not there. */
+  readonly stateDir: string;
+  readonly socketPath: string;
+  /** Form a network where the node has none. */
+  readonly form?: { readonly name: string; readonly approval: boolean };
+  /** Join with this invite where the node has no network. */
+  readonly invite?: string;
+  /** Aborted once: stop in order, within `config.limits.drainMs`. */
+  readonly signal: AbortSignal;
+  /** Reads the configuration anew, for SIGHUP. */
+  reloadConfig(): Promise<LoadedConfig>;
+  /** Called once, as soon as the socket answers. */
+  onListening(listening: { readonly nodeId: string; readonly socket: string; readonly statusUrl?: string }): void;
+  /** Writes a finished log line without its end. */
+  writeLog(line: string): void;
+}
+
+/**
+ * Runs a node until it is stopped.
+ *
+ * @returns The exit code: 0 after an orderly stop, 1 after a failure.
+ * @throws {StateError} When the state folder cannot be used.
+ */
+export async function runNode(options: NodeOptions): Promise<number> {
+  const node = new RunningNode(options);
+  return await node.run();
+}
+
+const readExec = record({
+  verb: textReader(32),
+  node: textReader(128),
+  timeoutMs: optional(uint(600_000, 100)),
+  args: optional((value) => value as Readonly<Record<string, string>>),
+});
+const readCommandLine = record({ o: optional(anyText), e: optional(uint()) });
+
+/** Output of a command may hold anything that a terminal shows. */
+function anyText(value: unknown): string {
+  if (typeof value !== "string") throw new WireError("Cannot read command output: wanted text");
+  return value;
+}
+
+class RunningNode {
+  #options: NodeOptions;
+  #config: Config;
+  readonly #stop = new AbortController();
+  readonly #log: NodeLog;
+  readonly #startedMs = Date.now();
+  readonly #listeners = new Set<(change: StatusChange) => void>();
+  readonly #failures = new Map<string, ComponentStatus>();
+  #exitCode = 0;
+  #runtime!: Runtime;
+  #agent!: Agent;
+  #configs!: StoredConfigVersions;
+  #commands!: CommandRunner;
+  #changed: ReturnType<typeof setTimeout> | undefined;
+  #stateDiskFree: { readonly atMs: number; readonly component: ComponentStatus } | undefined;
+
+  constructor(options: NodeOptions) {
+    this.#options = options;
+    this.#config = options.config;
+    this.#log = new NodeLog({
+      level: options.config.log.level,
+      json: options.config.log.format !== "text",
+      write: options.writeLog,
+    });
+  }
+
+  async run(): Promise<number> {
+    const { stateDir, signal } = this.#options;
+    const store = openStore(stateDir);
+    using cleanup = new DisposableStack();
+    cleanup.defer(() => store.close());
+    const audit = new AuditLog(stateDir);
+    cleanup.defer(() => audit.close());
+    this.#configs = new StoredConfigVersions({
+      store,
+      check: (text) => void this.#merged(text),
+      apply: (text) => this.#apply(this.#merged(text)),
+      audit: (action, detail) => audit.append({ atMs: Date.now(), action, by: "operator", detail }),
+      now: Date.now,
+    });
+    cleanup.defer(() => this.#configs.stop());
+    const stored = this.#configs.current();
+    if (stored.version > 0) this.#config = this.#merged(stored.text);
+    const config = this.#config;
+    this.#agent = new Agent({
+      config: {
+        name: config.name.toLowerCase(),
+        role: config.role,
+        pool: config.pool,
+        version: BUILD_INFO.version,
+        addresses: config.discovery.addresses,
+        credentialLifetimeMs: credentialLifetimeMs(),
+      },
+      entries: store.load(),
+      rng: seededRng(randomBytes(4).readInt32LE()),
+      entropy: { bytes: (length) => new Uint8Array(randomBytes(length)) },
+    });
+    this.#runtime = new Runtime({
+      agent: this.#agent,
+      store,
+      audit,
+      log: this.#log,
+      createNetwork: (settings, handlers) =>
+        createP2pNetwork({
+          ...settings,
+          listen: listenAddresses(this.#config),
+          advertise: this.#config.advertise,
+          channelsMax: this.#config.limits.channelsMax,
+        }, handlers),
+      createDiscovery: (settings, handlers) => this.#createDiscovery(settings, handlers),
+      runCommand: (command, by, commandSignal) => this.#commands.run(command, by, commandSignal),
+      changed: () => this.#noteChange(),
+      fatal: (error) => {
+        this.#exitCode = 1;
+        const message = error instanceof Error ? error.message : String(error);
+        this.#log.log("error", "node", "fatal", message, { stack: error instanceof Error ? error.stack ?? "" : "" });
+        this.#stop.abort();
+      },
+      now: Date.now,
+    });
+    this.#commands = new CommandRunner({
+      status: () => this.#status(),
+      control: (request) => this.#runtime.control(request),
+      logLines: (count) => this.#log.recent(count),
+      onLogLine: (listener) => this.#log.subscribe(listener),
+      config: this.#configs,
+      restart: () => this.#restart(),
+    });
+    const ended = AbortSignal.any([signal, this.#stop.signal]);
+    const capabilities = measureCapabilities(stateDir);
+    this.#runtime.dispatch({ type: "start", nowMs: Date.now(), capabilities });
+    const surface = await this.#serve();
+    using timers = new DisposableStack();
+    this.#timers(timers);
+    this.#options.onListening({
+      nodeId: this.#agent.nodeId,
+      socket: this.#options.socketPath,
+      ...(surface.status ? { statusUrl: surface.status.url } : {}),
+    });
+    await this.#enter();
+    await using notifier = openServiceNotifier({
+      onError: (error) => this.#log.log("warn", "node", "sd-notify", String(error)),
+    });
+    notifier.ready(`node ${this.#agent.nodeId}`);
+    if (notifier.watchdogMs) {
+      // Half of the time: one late beat must not kill the service. A loop that hangs sends none.
+      const beat = setInterval(() => notifier.watchdog(), notifier.watchdogMs / 2);
+      timers.defer(() => clearInterval(beat));
+    }
+    if (!ended.aborted) await new Promise((resolve) => ended.addEventListener("abort", resolve, { once: true }));
+    notifier.stopping();
+    await this.#shutDown(surface);
+    return this.#exitCode;
+  }
+
+  /** Forms or joins where the node has no network and was asked to. */
+  async #enter(): Promise<void> {
+    const { form, invite } = this.#options;
+    const status = this.#status();
+    if (status.network) return;
+    try {
+      if (invite) await this.#runtime.control({ verb: "join", invite });
+      else if (form) await this.#runtime.control({ verb: "init", ...form });
+    } catch (error) {
+      if (!(error instanceof ControlFailed)) throw error;
+      this.#log.log("error", "node", error.error.code, `${error.error.message}. ${error.error.cure}`);
+      this.#exitCode = 1;
+      this.#stop.abort();
+    }
+  }
+
+  #createDiscovery(settings: NetworkSettings, handlers: DiscoveryHandlers): Discovery {
+    const { discovery } = this.#config;
+    return createDiscovery({
+      ...settings,
+      configAddresses: discovery.addresses,
+      cachedMembers: () => this.#cachedMembers(),
+      domains: discovery.domains,
+      nameServers: discovery.nameServers.flatMap((text) => {
+        const server = parseHostPort(text, 53);
+        return server ? [{ ipAddr: server.hostname, port: server.port }] : [];
+      }),
+      seedFiles: discovery.seedFiles,
+      seedUrls: discovery.seedUrls,
+      seedSigners: () => this.#agent.seedSigners(),
+      cacheDir: join(this.#options.stateDir, "cache"),
+      mdns: discovery.mdns,
+      multicast: discovery.multicast,
+      broadcast: discovery.broadcast,
+      ...(discovery.interfaces.allow.length > 0 ? { allowedInterfaces: discovery.interfaces.allow } : {}),
+      deniedInterfaces: discovery.interfaces.deny,
+    }, handlers);
+  }
+
+  /** Members known before, for discovery: their credentials were checked when they were learnt. */
+  #cachedMembers(): readonly CachedMember[] {
+    return this.#agent.knownMembers().map((member) => ({
+      addresses: member.record.addresses.filter((address) => parseAddress(address) !== undefined),
+      seenMs: member.record.startedMs,
+      // Addresses of a member that has been silent for a quarter of a year are no better than a guess.
+      expiresMs: member.membership.expiresMs + 90 * 86_400_000,
+      verification: member.membership.expiresMs > Date.now() ? "verified" : "signed",
+    }));
+  }
+
+  /** The control socket and the status page. */
+  async #serve(): Promise<Surface> {
+    const source = {
+      getStatus: () => this.#status(),
+      subscribe: (listener: (change: StatusChange) => void) => {
+        this.#listeners.add(listener);
+        return () => void this.#listeners.delete(listener);
+      },
+    };
+    const logs = {
+      error: (event: string, message: string, fields?: Readonly<Record<string, unknown>>) =>
+        this.#log.log("error", "http", event, message, fields),
+    };
+    const view = new StatusView(source);
+    const app = createControlApp({
+      ...source,
+      view,
+      logs,
+      hosts: "any",
+      control: (request) => this.#control(request),
+      exec: (request, signal) => this.#exec(request, signal),
+      shutdown: () => this.#stop.abort(),
+      recentLogs: ({ count }) => this.#log.recent(count).map((line) => JSON.parse(line) as unknown),
+    });
+    const control = await serveControl({ app, path: this.#options.socketPath });
+    const address = httpAddress(this.#config);
+    if (!address) return { control };
+    const { http } = this.#config;
+    try {
+      const status = serveStatus({
+        app: (guard) => createStatusApp({ ...source, ...guard, view, logs }),
+        ...address,
+        // Another node on this machine may have the usual port; one that was asked for is not exchanged silently.
+        whenTaken: address.port === STATUS_PORT ? "next" : "fail",
+        ...(http.tokenFile ? { token: Deno.readTextFileSync(http.tokenFile).trim() } : {}),
+        ...(http.tlsCert && http.tlsKey
+          ? { tls: { cert: Deno.readTextFileSync(http.tlsCert), key: Deno.readTextFileSync(http.tlsKey) } }
+          : {}),
+      });
+      return { control, status };
+    } catch (error) {
+      await control.stop();
+      throw error;
+    }
+  }
+
+  async #control(request: unknown): Promise<ControlAnswer> {
+    try {
+      return { ok: true, result: await this.#answer(request) };
+    } catch (error) {
+      if (error instanceof ControlFailed) return { ok: false, error: error.error };
+      if (error instanceof WireError) {
+        return { ok: false, error: { code: "bad-request", message: error.message, cure: "See: mycelium help" } };
+      }
+      if (error instanceof ConfigError) {
+        return {
+          ok: false,
+          error: {
+            code: "bad-request",
+            message: error.message,
+            cure: "Check it with: mycelium config validate <file>",
+          },
+        };
+      }
+      throw error;
+    }
+  }
+
+  async #answer(request: unknown): Promise<unknown> {
+    const { verb } = record({ verb: textReader(64) })(request as CborValue, "request");
+    switch (verb) {
+      case "invite-list":
+        return this.#status().invites;
+      case "node-drain": {
+        const { node, on } = record({ node: textReader(128), on: optional(bool) })(request as CborValue, "node-drain");
+        return await this.#tell(node, on === false ? "undrain" : "drain");
+      }
+      case "config-get":
+        return { ...this.#configs.current(), config: redactConfig(this.#config) };
+      case "config-try": {
+        const read = record({ text: anyText, confirmWithinMs: optional(uint(86_400_000, 5_000)) })(
+          request as CborValue,
+          "config-try",
+        );
+        return await this.#configs.try(read.text, read.confirmWithinMs ?? 120_000).catch(rethrowAsFailed);
+      }
+      case "config-confirm":
+        return failing(() => this.#configs.confirm());
+      case "config-revert":
+        return await this.#configs.revert().catch(rethrowAsFailed);
+      default:
+        return await this.#runtime.control(readControlRequest(request));
+    }
+  }
+
+  /** Runs a command without output on a node and returns what it said. */
+  async #tell(node: string, verb: string): Promise<unknown> {
+    let output = "";
+    for await (const line of this.#exec({ verb, node, args: {} }, AbortSignal.timeout(30_000))) {
+      if (line.type === "output") output += line.text;
+      if (line.type === "error") throw new ControlFailed({ code: line.code, message: line.message, cure: line.cure });
+    }
+    return { node, output: output.trim() };
+  }
+
+  /** Signs a command, sends it to its node and streams the answer. */
+  async *#exec(request: unknown, signal: AbortSignal): AsyncIterable<ExecLine> {
+    try {
+      const { verb, node, args = {}, timeoutMs = 30_000 } = readExec(request as CborValue, "exec");
+      const self = this.#status().node;
+      if (node === "this" || node === self.nodeId || node === self.name) {
+        // Who may use the socket commands this node anyway: nothing to sign.
+        const command = localCommand(verb, args);
+        for await (const text of this.#commands.run(command, "local", signal)) yield { type: "output", text };
+        return yield { type: "end", code: 0, message: "" };
+      }
+      const signed = await this.#runtime.control(
+        readControlRequest({ verb: "sign-command", node, command: verb, args, ttlMs: 60_000 }),
+      ) as { readonly nodeId: string; readonly body: Uint8Array; readonly addresses: readonly string[] };
+      const network = this.#runtime.network;
+      if (!network) throw new CallError("unreachable", "this node has no network");
+      const ends = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+      await this.#reach(network, signed, ends);
+      for await (const message of network.call(signed.nodeId, "exec", signed.body, { timeoutMs, signal })) {
+        const line = decodeAs(message, readCommandLine);
+        if (line.o !== undefined) yield { type: "output", text: line.o };
+        if (line.e !== undefined) return yield { type: "end", code: line.e, message: "" };
+      }
+      throw new CallError("unreachable", "the answer was cut off");
+    } catch (error) {
+      if (error instanceof ControlFailed) yield { type: "error", ...error.error };
+      else if (error instanceof CallError) {
+        yield {
+          type: "error",
+          code: error.code,
+          message: error.message,
+          cure: "See whether the node is reachable: mycelium peers",
+        };
+      } else if (error instanceof WireError) {
+        yield { type: "error", code: "bad-request", message: error.message, cure: "See: mycelium exec --help" };
+      } else throw error;
+    }
+  }
+
+  async #reach(
+    network: Network,
+    target: { readonly nodeId: string; readonly addresses: readonly string[] },
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (network.peers().some((peer) => peer.nodeId === target.nodeId)) return;
+    let last: unknown = new CallError("unreachable", "the node has no known address");
+    for (const address of target.addresses) {
+      if (this.#runtime.discovery?.mayDial(address, { loopback: true }).ok === false) continue;
+      try {
+        await network.dial(address, { signal: AbortSignal.any([signal, AbortSignal.timeout(5_000)]) });
+        return;
+      } catch (error) {
+        last = error;
+      }
+    }
+    throw last instanceof CallError
+      ? last
+      : new CallError("unreachable", "no address of the node answered", { cause: last });
+  }
+
+  #status(): Status {
+    const nowMs = Date.now();
+    const counters = this.#runtime.network?.counters();
+    const refusals: Record<string, number> = {};
+    for (const [reason, count] of this.#runtime.refusals) refusals[reason] = count;
+    const config = this.#configs.current();
+    return this.#agent.status({
+      nowMs,
+      version: {
+        version: BUILD_INFO.version,
+        commit: BUILD_INFO.commit,
+        builtAt: BUILD_INFO.builtAt,
+        runtime: `deno ${Deno.version.deno}`,
+      },
+      sources: this.#runtime.sources,
+      traffic: {
+        bytesIn: counters?.bytesIn ?? 0,
+        bytesOut: counters?.bytesOut ?? 0,
+        callsIn: counters?.callsIn ?? 0,
+        callsOut: counters?.callsOut ?? 0,
+        channels: this.#runtime.network?.peers().length ?? 0,
+      },
+      refusals,
+      process: { ...readProcessStat(), uptimeMs: nowMs - this.#startedMs },
+      components: [this.#disk(nowMs), this.#listening(), ...this.#failures.values()],
+      events: this.#log.events(),
+      config: { version: config.version, ...(config.tryUntilMs ? { tryUntilMs: config.tryUntilMs } : {}) },
+    });
+  }
+
+  #disk(nowMs: number): ComponentStatus {
+    if (this.#stateDiskFree && nowMs - this.#stateDiskFree.atMs < 30_000) return this.#stateDiskFree.component;
+    const { bavail, bsize } = statfsSync(this.#options.stateDir);
+    const free = bavail * bsize;
+    const component: ComponentStatus = free < DISK_FREE_BYTES_MIN
+      ? {
+        name: "disk",
+        health: free < DISK_FREE_BYTES_MIN / 8 ? "failed" : "degraded",
+        reason: `${Math.floor(free / 2 ** 20)} MiB are free for the state`,
+        sinceMs: nowMs,
+      }
+      : { name: "disk", health: "ok", reason: "", sinceMs: this.#startedMs };
+    this.#stateDiskFree = { atMs: nowMs, component };
+    return component;
+  }
+
+  #listening(): ComponentStatus {
+    const network = this.#runtime.network;
+    const up = !network || network.addresses().length > 0;
+    return {
+      name: "network",
+      health: up ? "ok" : "degraded",
+      reason: up ? "" : "not listening yet",
+      sinceMs: this.#startedMs,
+    };
+  }
+
+  /** Periodic work of the edge. */
+  #timers(timers: DisposableStack): void {
+    const every = (ms: number, work: () => void) => {
+      const id = setInterval(work, ms);
+      timers.defer(() => clearInterval(id));
+    };
+    every(10 * 60_000, () => {
+      this.#runtime.dispatch({
+        type: "capabilities",
+        nowMs: Date.now(),
+        capabilities: measureCapabilities(this.#options.stateDir),
+      });
+    });
+    // Addresses change with DHCP, with cables and with sleep.
+    let known = "";
+    every(15_000, () => {
+      const addresses = this.#runtime.network?.addresses() ?? [];
+      if (addresses.length === 0 || addresses.join(" ") === known) return;
+      known = addresses.join(" ");
+      this.#runtime.dispatch({ type: "addresses", nowMs: Date.now(), addresses });
+    });
+    const hangUp = () => void this.#reload();
+    Deno.addSignalListener("SIGHUP", hangUp);
+    timers.defer(() => Deno.removeSignalListener("SIGHUP", hangUp));
+  }
+
+  async #reload(): Promise<void> {
+    try {
+      const { config } = await this.#options.reloadConfig();
+      this.#options = { ...this.#options, config };
+      await this.#apply(this.#merged(this.#configs.current().text));
+      this.#log.log("info", "node", "reloaded", "The configuration was read again");
+    } catch (error) {
+      this.#log.log("error", "node", "reload-failed", error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** The configuration of the files with a version of ours over it. */
+  #merged(text: string): Config {
+    const flat: Record<string, unknown> = {};
+    for (const name of SETTINGS.keys()) {
+      flat[name] = name.split(".").reduce<unknown>(
+        (at, part) => (at as Record<string, unknown> | undefined)?.[part],
+        this.#options.config,
+      );
+    }
+    return resolveConfig(
+      [configOfFlags(flat), parseConfigText(text, "configuration version")],
+      this.#options.config.name,
+    ).config;
+  }
+
+  /** Puts a configuration into force as far as a running node can; the rest counts from the next start. */
+  async #apply(config: Config): Promise<void> {
+    const before = this.#config;
+    this.#config = config;
+    this.#log.setLevel(config.log.level);
+    const network = (one: Config) => JSON.stringify([one.listen, one.port, one.advertise, one.discovery]);
+    if (network(before) !== network(config)) await this.#runtime.restartNetwork();
+  }
+
+  #noteChange(): void {
+    // Many events come together: watchers hear of them once.
+    this.#changed ??= setTimeout(() => {
+      this.#changed = undefined;
+      for (const listener of this.#listeners) listener({ type: "status" });
+    }, 50);
+  }
+
+  #restart(): void {
+    // Non-zero, so that a service manager with Restart=on-failure starts it again.
+    this.#exitCode = 75;
+    setTimeout(() => this.#stop.abort(), 100);
+  }
+
+  /** Stops in order: no new requests, then the network, then what others see of us; bounded by the drain deadline. */
+  async #shutDown(surface: Surface): Promise<void> {
+    this.#log.log("info", "node", "stopping", "Stopping");
+    clearTimeout(this.#changed);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<"late">((resolve) =>
+      timer = setTimeout(() => resolve("late"), this.#config.limits.drainMs)
+    );
+    const done = (async () => {
+      await surface.status?.stop();
+      await this.#runtime.stop();
+      await surface.control.stop();
+      return "done" as const;
+    })();
+    const how = await Promise.race([done, late]);
+    clearTimeout(timer);
+    this.#log.log(
+      how === "done" ? "info" : "warn",
+      "node",
+      "stopped",
+      how === "done" ? "Stopped" : "Stopped at the drain deadline",
+    );
+  }
+}
+
+/** State folder with less free space than this is worth a warning. */
+const DISK_FREE_BYTES_MIN = 256 << 20;
+
+/** Lifetime of issued credentials; shorter ones are for tests of rotation. */
+function credentialLifetimeMs(): number {
+  const given = Number(Deno.env.get("MYCELIUM_TEST_CREDENTIAL_LIFETIME_MS"));
+  return Number.isSafeInteger(given) && given >= 1_000 ? given : CREDENTIAL_LIFETIME_MS;
+}
+
+/** What a node is reached by on its own machine. */
+interface Surface {
+  readonly control: RunningServer;
+  readonly status?: RunningServer;
+}
+
+/** A command of the person at this machine. */
+function localCommand(verb: string, args: Readonly<Record<string, string>>): SignedCommand {
+  const known = COMMAND_VERBS.find((one) => one === verb);
+  if (!known) throw new CallError("bad-request", `no command "${verb}", wanted one of ${COMMAND_VERBS.join(", ")}`);
+  const nowMs = Date.now();
+  return {
+    verb: known,
+    args: new Map(Object.entries(args)),
+    target: new Uint8Array(32),
+    issuedMs: nowMs,
+    expiresMs: nowMs,
+    nonce: new Uint8Array(16),
+  };
+}
+
+function rethrowAsFailed(error: unknown): never {
+  if (error instanceof ConfigError) throw error;
+  const message = error instanceof Error ? error.message : String(error);
+  throw new ControlFailed({ code: "conflict", message, cure: "See: mycelium config show" });
+}
+
+function failing<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    return rethrowAsFailed(error);
+  }
+}

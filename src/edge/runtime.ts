@@ -1,0 +1,417 @@
+/**
+ * Drives the pure agent: one queue of events in, effects carried out in their order, completion reported
+ * as events.
+ *
+ * @module
+ */
+
+import type { Agent } from "../agent/agent.ts";
+import type { ControlError, ControlRequest } from "../agent/control.ts";
+import type { AgentEffect, AgentEvent, CallFailure, PeerView } from "../agent/effects.ts";
+import type { SignedCommand } from "../agent/commands.ts";
+import { encodeCbor } from "../core/codec.ts";
+import { type KeyPair, keyPairFromSeed } from "../core/crypto.ts";
+import { LIMITS } from "../core/limits.ts";
+import { CallError, type InboundCall, type Network, type NetworkHandlers, type Peer } from "../ports/network.ts";
+import type { Store } from "../ports/storage.ts";
+import type { Discovery, DiscoveryHandlers, SourceReport } from "./discovery/mod.ts";
+
+/** Milliseconds until a dial counts as failed. */
+const DIAL_TIMEOUT_MS = 5_000;
+
+/** What the runtime tells of; the log and the status page listen. */
+export interface RuntimeLog {
+  log(
+    level: "debug" | "info" | "warn" | "error",
+    component: string,
+    event: string,
+    message: string,
+    fields?: Readonly<Record<string, unknown>>,
+  ): void;
+}
+
+/** What belongs to one network, as the agent asks for it. */
+export interface NetworkSettings {
+  readonly keyPair: KeyPair;
+  readonly networkId: Uint8Array;
+  readonly discoverySecret: Uint8Array;
+}
+
+/** Options of a {@linkcode Runtime}. */
+export interface RuntimeOptions {
+  readonly agent: Agent;
+  readonly store: Store;
+  readonly audit: {
+    append(
+      entry: { readonly atMs: number; readonly action: string; readonly by: string; readonly detail: string },
+    ): void;
+  };
+  readonly log: RuntimeLog;
+  /** Makes the network; it is started by the runtime. */
+  createNetwork(settings: NetworkSettings, handlers: NetworkHandlers): Network;
+  createDiscovery(settings: NetworkSettings, handlers: DiscoveryHandlers): Discovery;
+  /** Runs a verified remote command; yields lines of its output. */
+  runCommand(command: SignedCommand, by: string, signal: AbortSignal): AsyncIterable<string>;
+  /** The state changed in a way that a watcher may want to see. */
+  changed(): void;
+  /** The agent failed in a way that the program does not survive. */
+  fatal(error: unknown): void;
+  now(): number;
+}
+
+/** Drives one agent. */
+export class Runtime {
+  readonly #options: RuntimeOptions;
+  readonly #queue: AgentEvent[] = [];
+  #draining = false;
+  #stopped = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #settings: NetworkSettings | undefined;
+  #network: Network | undefined;
+  #discovery: Discovery | undefined;
+  #discoveryMode: "seeking" | "member" | "isolated" | "off" = "off";
+  /** Resolves once the network listens; dials and calls wait for it. */
+  #networkReady: Promise<void> = Promise.resolve();
+  #stopNetwork: Promise<void> = Promise.resolve();
+  #nextId = 1;
+  readonly #inbound = new Map<number, { readonly call: InboundCall; readonly done: PromiseWithResolvers<void> }>();
+  readonly #controls = new Map<number, PromiseWithResolvers<unknown>>();
+  readonly #sources = new Map<string, SourceReport>();
+  readonly #refusals = new Map<string, number>();
+  /** Open dials and calls, aborted at the stop. */
+  readonly #abort = new AbortController();
+
+  constructor(options: RuntimeOptions) {
+    this.#options = options;
+  }
+
+  get network(): Network | undefined {
+    return this.#network;
+  }
+
+  get discovery(): Discovery | undefined {
+    return this.#discovery;
+  }
+
+  /** The latest report of each source of discovery. */
+  get sources(): readonly SourceReport[] {
+    return [...this.#sources.values()];
+  }
+
+  /** Refusals since start, by reason. */
+  get refusals(): ReadonlyMap<string, number> {
+    return this.#refusals;
+  }
+
+  /** Events waiting. */
+  get queued(): number {
+    return this.#queue.length;
+  }
+
+  /** Hands an event to the agent and carries out what it wants. */
+  dispatch(event: AgentEvent): void {
+    if (this.#stopped) return;
+    this.#queue.push(event);
+    if (this.#draining) return;
+    this.#draining = true;
+    try {
+      for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
+        this.#carryOut(this.#options.agent.step(next));
+      }
+    } catch (error) {
+      this.#stopped = true;
+      this.#options.fatal(error);
+    } finally {
+      this.#draining = false;
+    }
+    this.#options.changed();
+  }
+
+  /** Asks the agent; resolves with its answer or rejects with a {@linkcode ControlFailed}. */
+  control(request: ControlRequest): Promise<unknown> {
+    const controlId = this.#nextId++;
+    const done = Promise.withResolvers<unknown>();
+    this.#controls.set(controlId, done);
+    this.dispatch({ type: "control", nowMs: this.#options.now(), controlId, request });
+    return done.promise;
+  }
+
+  /** Stops and starts the network and discovery again, for settings that only a start takes in. */
+  async restartNetwork(): Promise<void> {
+    const settings = this.#settings;
+    if (!settings || !this.#network) return;
+    this.#stopNetwork = this.#dropNetwork();
+    this.#startNetwork(settings);
+    await this.#networkReady;
+  }
+
+  /** Stops timers, discovery and the network. Idempotent. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    this.#abort.abort();
+    for (const done of this.#controls.values()) {
+      done.reject(new ControlFailed({ code: "stopping", message: "The agent stops", cure: "" }));
+    }
+    this.#controls.clear();
+    await this.#dropNetwork();
+  }
+
+  #carryOut(effects: readonly AgentEffect[]): void {
+    for (const effect of effects) this.#run(effect);
+  }
+
+  #run(effect: AgentEffect): void {
+    const { store, log, audit } = this.#options;
+    const nowMs = this.#options.now();
+    switch (effect.type) {
+      case "persist":
+        // Synchronous and durable: what follows may rely on it. A disk that fails ends the program here, before
+        // anything that depends on it has left.
+        store.apply(effect.puts);
+        return this.#carryOut(effect.then);
+      case "start-network":
+        return this.#startNetwork({
+          keyPair: keyPairFromSeed(effect.seed),
+          networkId: effect.networkId,
+          discoverySecret: effect.discoverySecret,
+        });
+      case "stop-network":
+        this.#stopNetwork = this.#dropNetwork();
+        return;
+      case "discovery":
+        this.#discoveryMode = effect.mode;
+        return this.#applyDiscovery();
+      case "dial":
+        this.#dial(effect.dialId, effect.address, effect.trusted);
+        return;
+      case "hang-up":
+        this.#network?.hangUp(effect.nodeId, effect.reason).catch((error) =>
+          log.log("debug", "network", "hang-up", String(error))
+        );
+        return;
+      case "call":
+        this.#call(effect);
+        return;
+      case "reply": {
+        const inbound = this.#inbound.get(effect.inboundId);
+        this.#inbound.delete(effect.inboundId);
+        inbound?.call.send(effect.body).then(inbound.done.resolve, inbound.done.reject);
+        return;
+      }
+      case "reply-error": {
+        const inbound = this.#inbound.get(effect.inboundId);
+        this.#inbound.delete(effect.inboundId);
+        inbound?.done.reject(new CallError(effect.code, effect.message));
+        return;
+      }
+      case "run-command":
+        this.#runCommand(effect.inboundId, effect.command, effect.by);
+        return;
+      case "control-reply": {
+        const done = this.#controls.get(effect.controlId);
+        this.#controls.delete(effect.controlId);
+        if (effect.result.ok) done?.resolve(effect.result.value);
+        else done?.reject(new ControlFailed(effect.result.error));
+        return;
+      }
+      case "export-secret":
+        this.#exportSecret(effect.controlId, effect.key, effect.path);
+        return;
+      case "wakeAt": {
+        clearTimeout(this.#timer);
+        // At least a few milliseconds, so that no mistake below can spin.
+        const waitMs = Math.min(2 ** 31 - 1, Math.max(5, effect.atMs - nowMs));
+        this.#timer = setTimeout(() => this.dispatch({ type: "wake", nowMs: this.#options.now() }), waitMs);
+        return;
+      }
+      case "log":
+        log.log(effect.level, "agent", effect.event, effect.message, effect.fields);
+        return;
+      case "audit":
+        audit.append({ atMs: nowMs, action: effect.action, by: effect.by, detail: effect.detail });
+        log.log("info", "audit", effect.action, effect.detail, { by: effect.by });
+        return;
+      case "refused":
+        return this.#refused(effect.reason, effect.from);
+      default:
+        effect satisfies never;
+    }
+  }
+
+  #refused(reason: string, from: string): void {
+    this.#refusals.set(reason, (this.#refusals.get(reason) ?? 0) + 1);
+    this.#options.log.log("debug", "security", "refused", `${reason} from ${from}`, { reason, from });
+  }
+
+  #startNetwork(settings: NetworkSettings): void {
+    this.#settings = settings;
+    const { log, now } = this.#options;
+    const network = this.#options.createNetwork(settings, {
+      onPeer: (peer) => this.dispatch({ type: "peer-up", nowMs: now(), peer: viewOf(peer) }),
+      onPeerGone: (nodeId, reason) => this.dispatch({ type: "peer-down", nowMs: now(), nodeId, reason }),
+      onCall: (call) => this.#onCall(call),
+      onRefused: (reason, from) => this.#refused(reason, from),
+    });
+    this.#network = network;
+    const discovery = this.#options.createDiscovery(settings, {
+      onCandidate: (candidate) => this.dispatch({ type: "candidate", nowMs: now(), candidate }),
+      onRefused: (reason, from) => this.#refused(reason, from),
+      onSourceState: (report) => {
+        this.#sources.set(report.source, report);
+        this.#options.changed();
+      },
+    });
+    this.#discovery = discovery;
+    this.#networkReady = this.#stopNetwork.then(() => network.start()).then(() => {
+      if (this.#network !== network) return;
+      log.log("info", "network", "listening", `Listening on ${network.addresses().join(" ")}`);
+      this.dispatch({ type: "addresses", nowMs: now(), addresses: network.addresses() });
+      discovery.start();
+      this.#applyDiscovery();
+    });
+    this.#networkReady.catch((error) => this.#options.fatal(error));
+  }
+
+  #applyDiscovery(): void {
+    const [network, discovery] = [this.#network, this.#discovery];
+    if (!network || !discovery || network.addresses().length === 0) return;
+    const mode = this.#discoveryMode;
+    // Only members are worth finding: a node that is joining asks, and announces nothing.
+    discovery.announce(mode !== "off" && this.#options.agent.isMember ? network.addresses() : []);
+    discovery.setMode(mode);
+  }
+
+  async #dropNetwork(): Promise<void> {
+    const [network, discovery] = [this.#network, this.#discovery];
+    this.#network = undefined;
+    this.#discovery = undefined;
+    this.#sources.clear();
+    await Promise.allSettled([discovery?.stop(), network?.stop()]);
+  }
+
+  async #dial(dialId: number, address: string, trusted: boolean): Promise<void> {
+    const now = this.#options.now;
+    const end = (result: { ok: true; nodeId: string } | CallFailure) =>
+      this.dispatch({ type: "dial-done", nowMs: now(), dialId, result });
+    try {
+      await this.#networkReady;
+      const network = this.#network;
+      if (!network) throw new CallError("unreachable", "the network is stopped");
+      const verdict = this.#discovery?.mayDial(address, { loopback: trusted });
+      if (verdict && !verdict.ok) throw new CallError("address-refused", verdict.reason);
+      const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)]);
+      const peer = await network.dial(address, { signal });
+      end({ ok: true, nodeId: peer.nodeId });
+    } catch (error) {
+      end(failureOf(error));
+    }
+  }
+
+  async #call(effect: AgentEffect & { readonly type: "call" }): Promise<void> {
+    const now = this.#options.now;
+    const startMs = performance.now();
+    try {
+      const network = this.#network;
+      if (!network) throw new CallError("unreachable", "the network is stopped");
+      let body: Uint8Array | undefined;
+      const options = { timeoutMs: effect.timeoutMs, signal: this.#abort.signal };
+      for await (const message of network.call(effect.nodeId, effect.method, effect.body, options)) body ??= message;
+      if (!body) throw new CallError("bad-answer", "the answer is empty");
+      const elapsedMs = Math.round(performance.now() - startMs);
+      this.dispatch({ type: "call-done", nowMs: now(), callId: effect.callId, result: { ok: true, body, elapsedMs } });
+    } catch (error) {
+      this.dispatch({ type: "call-done", nowMs: now(), callId: effect.callId, result: failureOf(error) });
+    }
+  }
+
+  #onCall(call: InboundCall): Promise<void> {
+    if (this.#queue.length >= LIMITS.queueEventsMax || this.#stopped) {
+      return Promise.reject(new CallError("overloaded", "too much to do"));
+    }
+    const inboundId = this.#nextId++;
+    const done = Promise.withResolvers<void>();
+    this.#inbound.set(inboundId, { call, done });
+    call.signal.addEventListener("abort", () => {
+      this.#inbound.delete(inboundId);
+      done.resolve();
+    }, { once: true });
+    this.dispatch({
+      type: "inbound",
+      nowMs: this.#options.now(),
+      inboundId,
+      peer: viewOf(call.peer),
+      method: call.method,
+      body: call.body,
+    });
+    return done.promise;
+  }
+
+  async #runCommand(inboundId: number, command: SignedCommand, by: string): Promise<void> {
+    const inbound = this.#inbound.get(inboundId);
+    this.#inbound.delete(inboundId);
+    if (!inbound) return;
+    const { call, done } = inbound;
+    try {
+      let sent = 0;
+      for await (const text of this.#options.runCommand(command, by, call.signal)) {
+        sent += text.length;
+        if (sent > LIMITS.commandOutputBytesMax) throw new CallError("overloaded", "the output is too long");
+        await call.send(encodeCbor({ o: text }));
+      }
+      await call.send(encodeCbor({ e: 0 }));
+      done.resolve();
+    } catch (error) {
+      done.reject(error instanceof CallError ? error : new CallError("command-failed", messageOf(error)));
+    }
+  }
+
+  #exportSecret(controlId: number, key: string, path: string): void {
+    const done = this.#controls.get(controlId);
+    this.#controls.delete(controlId);
+    try {
+      const value = this.#options.store.load().get(key);
+      if (!value) throw new Error("it is not in the store");
+      const file = Deno.openSync(path, { write: true, createNew: true, mode: 0o600 });
+      try {
+        file.writeSync(value);
+        file.syncSync();
+      } finally {
+        file.close();
+      }
+      this.#options.store.apply([[key, null]]);
+      done?.resolve({ path, exported: true });
+    } catch (error) {
+      done?.reject(
+        new ControlFailed({
+          code: "failed",
+          message: `Cannot move the key to "${path}": ${messageOf(error)}`,
+          cure: "Name a new file in a folder that the agent may write",
+        }),
+      );
+    }
+  }
+}
+
+/** A control request was refused. */
+export class ControlFailed extends Error {
+  override readonly name = "ControlFailed";
+  constructor(readonly error: ControlError) {
+    super(error.message);
+  }
+}
+
+function viewOf(peer: Peer): PeerView {
+  const { nodeId, publicKey, remoteAddress, transport, direction, openedMs, channelBinding } = peer;
+  return { nodeId, publicKey, remoteAddress, transport, direction, openedMs, channelBinding };
+}
+
+function failureOf(error: unknown): CallFailure {
+  if (error instanceof CallError) return { ok: false, code: error.code, message: error.message };
+  const aborted = error instanceof DOMException && (error.name === "AbortError" || error.name === "TimeoutError");
+  return { ok: false, code: aborted ? "timeout" : "unreachable", message: messageOf(error) };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
