@@ -122,6 +122,10 @@ export function verifyCredential(envelope: Envelope, options: VerifyCredentialOp
   }
   const refuse = (reason: CredentialRefusal) => ({ ok: false, reason }) as const;
   if (!chain.counts(envelope.signer, credential.issuedMs)) return refuse("unknown-issuer");
+  // An issuer that was removed stays in the chain until the others have signed the next epoch: what it dates
+  // after its removal does not count, what it issued before goes on until it runs out.
+  const removed = revocations.get("node", envelope.signer);
+  if (removed && credential.issuedMs > removed.atMs + CLOCK_SKEW_MS) return refuse("unknown-issuer");
   if (subject && !equalBytes(subject, credential.subject)) return refuse("wrong-subject");
   if (revocations.get("node", credential.subject)) return refuse("revoked");
   if (credential.issuedMs > nowMs + CLOCK_SKEW_MS) return refuse("not-yet-valid");

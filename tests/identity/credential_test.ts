@@ -139,6 +139,22 @@ Deno.test("[2.1c] verifyCredential() says revoked, in its life and after it, als
   assert.equal(judge(neighbour, { revocations, subject: ISSUER.publicKey }), "ok");
 });
 
+Deno.test("[2.1e] verifyCredential() says unknown-issuer for what a removed issuer dates after its removal, before the next epoch", () => {
+  const revocations = new RevocationSet();
+  const removedMs = START_MS + 3_600_000;
+  const envelope = createRevocation(
+    { kind: "node", subject: ISSUER.publicKey, reason: "key stolen", atMs: removedMs },
+    NETWORK_ID,
+    keyOf("issuer 1"),
+  );
+  revocations.add(openRevocation(envelope, NETWORK_ID), envelope);
+  const options = { revocations, nowMs: removedMs + 2 * CLOCK_SKEW_MS };
+  const at = (issuedMs: number) => issue({ issuedMs, expiresMs: issuedMs + CREDENTIAL_LIFETIME_MS });
+  assert.equal(judge(at(removedMs - 1), options), "ok");
+  assert.equal(judge(at(removedMs + CLOCK_SKEW_MS + 1), options), "unknown-issuer");
+  assert.equal(judge(at(removedMs + CLOCK_SKEW_MS + 1), { ...options, allowExpired: true }), "unknown-issuer");
+});
+
 Deno.test("[2.1c] verifyCredential() says malformed for what is none, whoever signed it", () => {
   assert.equal(judge({ ...issue(), type: "invite/1" }), "malformed");
   const good = fields();
