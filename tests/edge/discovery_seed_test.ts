@@ -79,8 +79,9 @@ Deno.test("[1.1e] an HTTP seed is fetched, revalidated by its ETag, and its copy
   let down = false;
   const server = serve((request) => {
     if (down) return new Response("maintenance", { status: 503 });
+    // A server that compresses marks the tag as weak, as Deno.serve did in 2.6.
     const etag = `"${current.seq}"`;
-    if (request.headers.get("if-none-match") === etag) return new Response(null, { status: 304 });
+    if (request.headers.get("if-none-match")?.endsWith(etag)) return new Response(null, { status: 304 });
     return new Response(exportSeed(current, ISSUER), { headers: { etag } });
   });
   const options = { seedUrls: [`${server.url}/seed`], cacheDir };
@@ -88,7 +89,7 @@ Deno.test("[1.1e] an HTTP seed is fetched, revalidated by its ETag, and its copy
     const first = seedNode(options);
     await withNodes([first], async () => {
       await until("the first document", () => seqs(first).includes(1));
-      await until("a revalidation", () => server.requests.some((one) => one.ifNoneMatch === '"1"'));
+      await until("a revalidation", () => server.requests.some((one) => one.ifNoneMatch?.endsWith('"1"')));
       current = document(2);
       await until("the second document", () => seqs(first).includes(2));
       // A server that was set back to an older document is not believed.
