@@ -150,20 +150,21 @@ export async function openControl(socket: string): Promise<ControlClient> {
         }
         throw errorOf(body, response.status);
       }
-      let ended = false;
+      let end: ExecLine | undefined;
       for await (const line of linesOf(response)) {
-        if (line.trim() === "") continue;
+        if (line.trim() === "" || end) continue;
         const read = readExecLine(line);
-        ended = read.type === "end";
-        yield read;
-        if (ended) return;
+        // The end is told when the stream has ended too: leaving earlier would look like Ctrl-C to the agent.
+        if (read.type === "end") end = read;
+        else yield read;
       }
-      if (!ended) {
+      if (!end) {
         throw new CliError("The output broke off before the command ended", {
           code: "stream-broken",
           cure: "The command may have run to its end: look with mycelium status",
         });
       }
+      yield end;
     },
     async *statuses(signal) {
       const response = await call("/events", { headers: { accept: "text/event-stream" } }, signal);

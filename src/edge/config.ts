@@ -675,15 +675,18 @@ function suggest(name: string): string {
   return found === undefined ? "one of those that `mycelium config schema` lists" : `perhaps ${found}`;
 }
 
+/** Edits between two words; two neighbours that changed places are one (optimal string alignment). */
 function editDistance(a: string, b: string): number {
+  let older: number[] = [];
   let previous = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
     const row = [i];
     for (let j = 1; j <= b.length; j++) {
-      const swap = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(previous[j]! + 1, row[j - 1]! + 1, swap));
+      const replaced = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? older[j - 2]! + 1 : Infinity;
+      row.push(Math.min(previous[j]! + 1, row[j - 1]! + 1, replaced, swapped));
     }
-    previous = row;
+    [older, previous] = [previous, row];
   }
   return previous[b.length]!;
 }
