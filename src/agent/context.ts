@@ -35,6 +35,8 @@ export interface Session {
   member: boolean;
   /** Our side has been shown to the other. */
   introduced: boolean;
+  /** Smoothed time of small calls, network and the other end's work together. */
+  rttMs?: number;
 }
 
 /** Shared by the parts of one agent. */
@@ -78,7 +80,12 @@ export class Context {
   /** Calls a method; `done` runs in a later step. */
   call(nodeId: string, method: string, value: CborValue, timeoutMs: number, done: (result: CallResult) => void): void {
     const callId = this.#nextId++;
-    this.#calls.set(callId, done);
+    this.#calls.set(callId, (result) => {
+      const session = this.sessions.get(nodeId);
+      // Smoothed as in RFC 6298: an eighth of each new sample.
+      if (result.ok && session) session.rttMs = (session.rttMs ?? result.elapsedMs) * 0.875 + result.elapsedMs * 0.125;
+      done(result);
+    });
     this.emit({ type: "call", callId, nodeId, method, body: encodeCbor(value), timeoutMs });
   }
 

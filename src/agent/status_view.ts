@@ -176,6 +176,7 @@ function memberStatus(ctx: Context, member: Member): MemberStatus {
           transport: session.peer.transport,
           direction: session.peer.direction,
           sinceMs: session.peer.openedMs,
+          ...(session.rttMs === undefined ? {} : { rttMs: Math.round(session.rttMs * 10) / 10 }),
         },
       }
       : {}),

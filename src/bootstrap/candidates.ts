@@ -200,7 +200,8 @@ export class CandidateSet {
     const ordered = [...queues].map(([source, queue]) => {
       queue.sort((a, b) =>
         bestRank(b.entry, nowMs) - bestRank(a.entry, nowMs) || a.entry.failures - b.entry.failures ||
-        liveSightings(b.entry, nowMs)[0]!.authority - liveSightings(a.entry, nowMs)[0]!.authority || a.tie - b.tie
+        liveSightings(b.entry, nowMs)[0]!.authority - liveSightings(a.entry, nowMs)[0]!.authority ||
+        Number(isTcp(a.entry)) - Number(isTcp(b.entry)) || a.tie - b.tie
       );
       return { source, queue: alternateFamilies(queue.map((one) => one.entry), nowMs) };
     });
@@ -308,6 +309,11 @@ const VERIFICATIONS: readonly Verification[] = ["unverified", "authenticated", "
 
 function rank(verification: Verification): number {
   return VERIFICATIONS.indexOf(verification);
+}
+
+/** QUIC goes first: TCP is for where UDP does not pass. */
+function isTcp(entry: Entry): boolean {
+  return parseAddress(entry.address)?.transport === "tcp";
 }
 
 /** Verification counts before authority. */

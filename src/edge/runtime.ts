@@ -318,7 +318,7 @@ export class Runtime {
       const options = { timeoutMs: effect.timeoutMs, signal: this.#abort.signal };
       for await (const message of network.call(effect.nodeId, effect.method, effect.body, options)) body ??= message;
       if (!body) throw new CallError("bad-answer", "the answer is empty");
-      const elapsedMs = Math.round(performance.now() - startMs);
+      const elapsedMs = performance.now() - startMs;
       this.dispatch({ type: "call-done", nowMs: now(), callId: effect.callId, result: { ok: true, body, elapsedMs } });
     } catch (error) {
       this.dispatch({ type: "call-done", nowMs: now(), callId: effect.callId, result: failureOf(error) });
