@@ -10,6 +10,31 @@ export interface Listening {
   readonly host: string;
   readonly transport: "quic" | "tcp";
   readonly port: number;
+  /** Whether a socket on `::` takes IPv4 too, and is to be told to others for both. */
+  readonly isDual?: boolean;
+}
+
+/**
+ * One socket on `::` takes both families on Linux, and another one on `0.0.0.0` and the same port would fail: where
+ * both wildcards are asked for, the IPv4 one is left out, or the IPv6 one on a machine that has no IPv6.
+ */
+export function mergeWildcards(
+  listening: readonly Listening[],
+  machine: { readonly hasIpv6: boolean; readonly isDualStack: boolean },
+): Listening[] {
+  const hasTwin = (one: Listening) =>
+    isWildcard(one.host) &&
+    listening.some((other) =>
+      other.family !== one.family && other.transport === one.transport && other.port === one.port &&
+      isWildcard(other.host)
+    );
+  return listening
+    .filter((one) => {
+      if (!hasTwin(one)) return true;
+      if (one.family === "ip6") return machine.hasIpv6;
+      return !machine.hasIpv6 || !machine.isDualStack;
+    })
+    .map((one) => hasTwin(one) && one.family === "ip6" && machine.isDualStack ? { ...one, isDual: true } : one);
 }
 
 /** What {@linkcode expandListening} reads of `Deno.networkInterfaces()`. */
@@ -59,7 +84,10 @@ export function expandListening(
   }
   const add = ({ family, transport, port }: Listening, host: string) =>
     out.add(formatAddress({ family, host, transport, port, nodeId: options.nodeId }));
-  for (const one of listening) {
+  const all = listening.flatMap((one): Listening[] =>
+    one.isDual ? [{ ...one, family: "ip4", host: "0.0.0.0" }, one] : [one]
+  );
+  for (const one of all) {
     if (!isWildcard(one.host)) {
       add(one, one.host);
       continue;
@@ -72,6 +100,15 @@ export function expandListening(
     for (const host of others.length > 0 ? others : hosts) add(one, host);
   }
   return [...out].slice(0, LIMITS.addressesPerNodeMax);
+}
+
+/** A host as sockets tell it, without brackets or zone, and as IPv4 where IPv6 only carries it (`::ffff:a.b.c.d`). */
+export function plainHost(host: string): { readonly family: "ip4" | "ip6"; readonly host: string } {
+  const plain = host.replace(/^\[|\]$|%.*$/g, "");
+  const v6 = parseIpv6(plain);
+  if (!v6) return { family: "ip4", host: plain };
+  const isMapped = v6.subarray(0, 10).every((byte) => byte === 0) && v6[10] === 0xff && v6[11] === 0xff;
+  return isMapped ? { family: "ip4", host: v6.subarray(12).join(".") } : { family: "ip6", host: plain };
 }
 
 /** Whether a host is a loopback address. */

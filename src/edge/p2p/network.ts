@@ -21,7 +21,7 @@ import {
   type NetworkHandlers,
   type Peer,
 } from "../../ports/network.ts";
-import { expandListening, type Listening, parseListen } from "./addresses.ts";
+import { expandListening, isWildcard, type Listening, mergeWildcards, parseListen, plainHost } from "./addresses.ts";
 import { type ByteStream, LibP2pByteStream } from "./byte_stream.ts";
 import type { Verdict } from "./quic_auth.ts";
 import { type QuicChannel, QuicTransport } from "./quic_transport.ts";
@@ -106,7 +106,7 @@ class P2pNetwork implements Network {
   readonly nodeId: string;
   readonly #options: P2pOptions;
   readonly #handlers: NetworkHandlers;
-  readonly #listen: readonly Listening[];
+  #listen: readonly Listening[];
   readonly #transports: ReadonlySet<"quic" | "tcp">;
   readonly #instance = crypto.getRandomValues(new Uint8Array(16));
   readonly #keepAliveMs: number;
@@ -144,6 +144,7 @@ class P2pNetwork implements Network {
   async start(): Promise<void> {
     if (this.#state !== "new") throw new TypeError(`Cannot start network: it is ${this.#state}`);
     this.#state = "starting";
+    this.#listen = mergeWildcards(this.#listen, machineOf());
     const host = await this.#createHost();
     this.#host = host;
     await host.handle(
@@ -157,7 +158,6 @@ class P2pNetwork implements Network {
       (stream, connection) => this.#onTcpOpening(stream, connection),
       { maxInboundStreams: 1, maxOutboundStreams: 1 },
     );
-    host.addEventListener("connection:open", (event) => this.#onLibP2pConnection(event.detail));
     try {
       await host.start();
     } catch (error) {
@@ -186,8 +186,10 @@ class P2pNetwork implements Network {
           leafLifetimeMs: this.#options.leafLifetimeMs ?? 86_400_000,
           authTimeoutMs: this.#options.authTimeoutMs ?? 5_000,
           handshakesMax: this.#options.handshakesMax ?? 64,
-          streamsMax: LIMITS.inboundCallsPerPeerMax * 4,
+          // A few more than calls are taken, so that the next ones can be told so.
+          streamsMax: LIMITS.inboundCallsPerPeerMax + 8,
           directProtocol: this.#rpcProtocol,
+          isDualStack: this.#listen.some(({ isDual }) => isDual),
           admit: (nodeId, instance) => this.#admit(nodeId, instance),
           onChannel: (channel) => this.#onQuicChannel(channel),
           onRefused: (reason, address) => this.#onRefused(reason, address),
@@ -230,6 +232,7 @@ class P2pNetwork implements Network {
     // Nobody asks libp2p for this node's addresses; it would write them to its store a second after each change,
     // stopped or not.
     host.components.addressManager._updatePeerStoreAddresses = () => {};
+    host.addEventListener("connection:open", (event) => this.#onLibP2pConnection(event.detail));
     return host;
   }
 
@@ -260,11 +263,17 @@ class P2pNetwork implements Network {
       // libp2p's TCP listener gives concrete addresses only; the wildcard is known from what was asked for.
       const asked = this.#listen.find(({ transport, family, port, host }) =>
         transport === address.transport && family === address.family &&
-        (port === address.port || port === 0) && (isSame(host, address.host) || isWildcardText(host))
+        (port === address.port || port === 0) && (host === address.host || isWildcard(host))
       );
-      listening.push({ ...address, family: address.family, host: asked?.host ?? address.host });
+      listening.push({
+        family: address.family,
+        host: asked?.host ?? address.host,
+        transport: address.transport,
+        port: address.port,
+        isDual: asked?.isDual ?? false,
+      });
     }
-    const interfaces = listening.some(({ host }) => isWildcardText(host)) ? Deno.networkInterfaces() : [];
+    const interfaces = listening.some(({ host }) => isWildcard(host)) ? Deno.networkInterfaces() : [];
     return expandListening(listening, interfaces, { nodeId: this.nodeId, advertise: this.#options.advertise ?? [] });
   }
 
@@ -285,6 +294,9 @@ class P2pNetwork implements Network {
     if (options.signal.aborted) throw abortError(options.signal, address);
     const open = target.nodeId && this.#channels.get(target.nodeId);
     if (open) return open.peer;
+    if (this.#channels.size >= (this.#options.channelsMax ?? LIMITS.channelsMax)) {
+      throw new CallError("overloaded", `Cannot dial "${address}": all ${this.#channels.size} channels are taken`);
+    }
     const dialing: Dialing = { aborter: new AbortController(), connected: false };
     const signal = AbortSignal.any([options.signal, dialing.aborter.signal]);
     if (target.nodeId) addTo(this.#dialing, target.nodeId, dialing);
@@ -447,6 +459,11 @@ class P2pNetwork implements Network {
   #onLibP2pConnection(connection: Connection): void {
     if (parseAddress(connection.remoteAddr.toString())?.transport !== "tcp") return;
     if (connection.direction !== "inbound") return;
+    if (this.#tcpPending.size >= (this.#options.handshakesMax ?? 64)) {
+      this.#onRefused("overloaded", addressOf(connection));
+      connection.abort(new Error("too many handshakes under way"));
+      return;
+    }
     const timer = setTimeout(() => {
       this.#tcpPending.delete(connection);
       this.#onRefused("auth-timeout", addressOf(connection));
@@ -655,19 +672,29 @@ function listenText({ family, host, transport, port }: Listening): string {
   return `/${family}/${host}/${transport === "quic" ? `udp/${port}/quic-v1` : `tcp/${port}`}`;
 }
 
-function isSame(a: string, b: string): boolean {
-  return a === b;
-}
-
-function isWildcardText(host: string): boolean {
-  return host === "0.0.0.0" || /^[0:]+$/.test(host);
+/** What this machine's sockets can do. */
+function machineOf(): { readonly hasIpv6: boolean; readonly isDualStack: boolean } {
+  let hasIpv6 = true;
+  try {
+    Deno.listenDatagram({ transport: "udp", hostname: "::", port: 0 }).close();
+  } catch {
+    hasIpv6 = false;
+  }
+  let isDualStack = true;
+  try {
+    isDualStack = Deno.readTextFileSync("/proc/sys/net/ipv6/bindv6only").trim() !== "1";
+  } catch {
+    // No such setting, or no right to read it: the default of Linux.
+  }
+  return { hasIpv6, isDualStack };
 }
 
 function addressOf(connection: Connection): string {
   const address = parseAddress(connection.remoteAddr.toString());
   if (!address) return connection.remoteAddr.toString();
+  const host = address.family === "dns" ? {} : plainHost(address.host);
   const { nodeId: _, ...rest } = address;
-  return formatAddress(rest);
+  return formatAddress({ ...rest, ...host });
 }
 
 function addTo<V>(map: Map<string, Set<V>>, key: string, value: V): void {

@@ -33,8 +33,9 @@ import { concatBytes, fromUtf8, toHex, utf8 } from "../../core/bytes.ts";
 import type { KeyPair } from "../../core/crypto.ts";
 import { type Address, formatAddress, nodeIdOf, parseAddress, publicKeyOf } from "../../core/ids.ts";
 import { CallError } from "../../ports/network.ts";
+import { isWildcard, plainHost } from "./addresses.ts";
 import { ExactReader, QuicByteStream } from "./byte_stream.ts";
-import { createAnchor, createLeaf, type Leaf, serverNameOf } from "./certificate.ts";
+import { createAnchor, createLeaf, type Leaf, LEAF_BACKDATE_MS, serverNameOf } from "./certificate.ts";
 import {
   AUTH_BYTES,
   authTranscript,
@@ -87,6 +88,8 @@ export interface QuicTransportInit {
   readonly directProtocol: string;
   /** Whether an inbound channel of a proved node is taken. */
   readonly admit: (nodeId: string, instance: string) => Verdict;
+  /** Whether sockets on `::` are in service for IPv4 too. */
+  readonly isDualStack: boolean;
   /** A channel is proved and upgraded. */
   readonly onChannel: (channel: QuicChannel) => void;
   readonly onRefused: (reason: string, remoteAddress: string) => void;
@@ -159,6 +162,17 @@ export class QuicTransport implements Transport {
     for (const listener of this.#listeners) listener.useLeaf(this.#leaf);
   }
 
+  /**
+   * Rotates when half of the leaf's life is over. Called when somebody knocks: a leaf matters only then, no timer
+   * has to wake an idle node, and a clock that jumped or a machine that slept needs no case of its own.
+   */
+  #rotateWhenDue(): void {
+    const { notBeforeMs, notAfterMs } = this.leaf();
+    const createdMs = notBeforeMs + LEAF_BACKDATE_MS;
+    const nowMs = Date.now();
+    if (nowMs < createdMs - LEAF_BACKDATE_MS / 2 || nowMs > createdMs + (notAfterMs - createdMs) / 2) this.rotateLeaf();
+  }
+
   #createLeaf(): Leaf {
     const { keyPair, networkId, leafLifetimeMs } = this.init;
     return createLeaf(keyPair, { networkId, nowMs: Date.now(), lifetimeMs: leafLifetimeMs });
@@ -224,7 +238,10 @@ export class QuicTransport implements Transport {
 
   #dialEndpoint(family: "ip4" | "ip6"): Deno.QuicEndpoint {
     for (const listener of this.#listeners) {
-      if (listener.family === family && listener.endpoint && !listener.isLoopback) return listener.endpoint;
+      // A wildcard of IPv6 reaches IPv4 too, where it is the only one. An endpoint on one address would be wrong for targets that are reached over another interface.
+      if (listener.endpoint && listener.isWildcard && (listener.family === family || this.#isDual(listener))) {
+        return listener.endpoint;
+      }
     }
     let endpoint = this.#dialEndpoints.get(family);
     if (!endpoint) {
@@ -232,6 +249,10 @@ export class QuicTransport implements Transport {
       this.#dialEndpoints.set(family, endpoint);
     }
     return endpoint;
+  }
+
+  #isDual(listener: QuicListener): boolean {
+    return listener.family === "ip6" && this.init.isDualStack;
   }
 
   #transportOptions() {
@@ -289,6 +310,7 @@ export class QuicTransport implements Transport {
     this.#handshakes++;
     let conn: Deno.QuicConn | undefined;
     try {
+      this.#rotateWhenDue();
       conn = await raceTimeout(incoming.accept<false>(), this.init.authTimeoutMs, (late) => close(late, 2, ""));
       this.#track(conn);
       remoteAddress = quicAddress(conn.remoteAddr.hostname, conn.remoteAddr.port);
@@ -449,7 +471,7 @@ class Refusal extends Error {
 class QuicListener extends TypedEventEmitter<ListenerEvents> implements Listener {
   endpoint: Deno.QuicEndpoint | undefined;
   family: "ip4" | "ip6" = "ip4";
-  isLoopback = false;
+  isWildcard = false;
   readonly #transport: QuicTransport;
   readonly #options: CreateListenerOptions;
   readonly #all: Set<QuicListener>;
@@ -469,7 +491,7 @@ class QuicListener extends TypedEventEmitter<ListenerEvents> implements Listener
     const [host, port] = address.getComponents();
     this.family = host!.name === "ip6" ? "ip6" : "ip4";
     this.#host = host!.value!;
-    this.isLoopback = this.#host === "::1" || this.#host.startsWith("127.");
+    this.isWildcard = isWildcard(this.#host);
     const endpoint = new Deno.QuicEndpoint({ hostname: this.#host, port: Number(port!.value) });
     try {
       const listener = endpoint.listen(this.#transport.listenOptions(this.#transport.leaf()));
@@ -632,8 +654,8 @@ class QuicStream extends AbstractStream {
     });
     this.#writer = stream.writable.getWriter();
     this.#reader = reader;
-    this.#writer.closed.catch((error: Error) => {
-      if (/stopped/i.test(error.message)) this.onRemoteCloseRead();
+    this.#writer.closed.catch((error: unknown) => {
+      if (error instanceof Error && /stopped/i.test(error.message)) this.onRemoteCloseRead();
       else if (this.status === "open") this.onRemoteReset();
     });
     if (direction === "outbound") void this.#pump();
@@ -714,12 +736,7 @@ function close(conn: Deno.QuicConn, closeCode: number, reason: string): void {
 }
 
 function quicAddress(hostname: string, port: number): string {
-  return formatAddress({
-    family: hostname.includes(":") ? "ip6" : "ip4",
-    host: hostname.replace(/^\[|\]$|%.*$/g, "").replace(/^::ffff:(?=\d+\.)/i, ""),
-    transport: "quic",
-    port,
-  });
+  return formatAddress({ ...plainHost(hostname), transport: "quic", port });
 }
 
 function withoutNodeId(address: Address): Address {
