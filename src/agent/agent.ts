@@ -16,7 +16,7 @@ import { readEnvelope } from "../core/envelope.ts";
 import { nodeIdOf, publicKeyOf, shortNodeId } from "../core/ids.ts";
 import type { Entropy, Rng } from "../core/rng.ts";
 import { AUTHORITY, CandidateSet, NEVER_MS } from "../bootstrap/candidates.ts";
-import { JoinMachine } from "../bootstrap/join_machine.ts";
+import { JoinMachine, type Stage } from "../bootstrap/join_machine.ts";
 import { AuthorityChain, encodeEpoch, signEpoch } from "../identity/authority.ts";
 import { openCredential } from "../identity/credential.ts";
 import { createGenesis } from "../identity/genesis.ts";
@@ -26,7 +26,7 @@ import type { Member } from "../membership/table.ts";
 import { openAssignment, sealAssignment, sealProfile } from "../spore/profile.ts";
 import { AuthorityKeeper } from "./authority_keeper.ts";
 import { COMMAND_VERBS, commandBody, CommandGate, type CommandVerb, sealCommand } from "./commands.ts";
-import { type AgentConfig, Context, Refusal } from "./context.ts";
+import { type AgentConfig, Context, Refusal, type Session } from "./context.ts";
 import type { ControlRequest } from "./control.ts";
 import type { AgentEffect, AgentEvent, PeerView } from "./effects.ts";
 import { Exchange, readSeen } from "./exchange.ts";
@@ -44,6 +44,16 @@ export interface AgentOptions {
   readonly entries: ReadonlyMap<string, Uint8Array>;
   readonly rng: Rng;
   readonly entropy: Entropy;
+}
+
+/** What {@linkcode Agent.inspect} shows. */
+export interface AgentView {
+  readonly state: NodeState;
+  /** Open channels by node. */
+  readonly sessions: ReadonlyMap<string, Readonly<Session>>;
+  readonly stage: Stage;
+  /** Addresses that discovery has named. */
+  readonly candidates: number;
 }
 
 /** Methods that a node answers to one that has not shown a credential. */
@@ -83,6 +93,12 @@ export class Agent {
   /** Whether this node has been admitted to a network. */
   get isMember(): boolean {
     return this.#ctx.state.network?.credential !== undefined;
+  }
+
+  /** What the agent holds, to be looked at and not changed: the simulator's checkers read it after every step. */
+  inspect(): AgentView {
+    const { state, sessions } = this.#ctx;
+    return { state, sessions, stage: this.#machine.stage, candidates: this.#candidates.size };
   }
 
   /** Members that discovery may use as its cache: not this node, not removed, not gone for good. */
