@@ -33,6 +33,7 @@ export type Verification = "unverified" | "authenticated" | "signed" | "verified
 export interface Candidate {
   /** Multiaddr; `/p2p/…` where the source says who answers there. */
   readonly address: string;
+  /** Who said it. */
   readonly source: CandidateSource;
   /** Rank of the source, {@linkcode AUTHORITY} unless the source knows better; higher is tried first. */
   readonly authority: number;
@@ -40,6 +41,7 @@ export interface Candidate {
   readonly seenMs: number;
   /** From then on it is dropped, milliseconds since the epoch; {@linkcode NEVER_MS} for what the user said. */
   readonly expiresMs: number;
+  /** What was checked. */
   readonly verification: Verification;
   /** For people: interface, file, URL, domain. */
   readonly detail?: string;

@@ -245,6 +245,18 @@ for (const source of ["multicast", "broadcast", "mdns"]) {
   });
 }
 
+for (const source of ["multicast", "broadcast", "mdns"]) {
+  test(`[1.1c] two nodes on one host find each other by ${source} over a real interface`, async (lab) => {
+    const a = await lab.host("a", 1);
+    const member = new Runner(lab, a, 1, { mode: "member", announce: announce(1), options: only(source) });
+    await member.until("the member runs", (lines) => lines.some((line) => line.type === "started"));
+    const joiner = new Runner(lab, a, 2, { options: only(source) });
+    await joiner.until("both addresses", () => new Set(joiner.candidates().map((one) => one.address)).size === 2);
+    await joiner.stop();
+    await member.stop();
+  });
+}
+
 test("[1.1b] a host finds its network by DNS alone (dnsmasq)", async (lab) => {
   const [a, b] = [await lab.host("a", 1), await lab.host("b", 2)];
   const nodeId = nodeIdOf(keyPairFromSeed(fromHex("01".repeat(32))!).publicKey);

@@ -4,6 +4,7 @@ import { type InterfaceAddress, parseRoutes4, parseRoutes6, type Route } from ".
 
 /** Interfaces and routes as they stand. */
 export interface HostNetwork {
+  /** Addresses of all interfaces. */
   readonly interfaces: readonly HostAddress[];
   /** `undefined` where the tables cannot be read. */
   readonly routes: readonly Route[] | undefined;
@@ -11,6 +12,7 @@ export interface HostNetwork {
 
 /** An address of this host with what sockets need. */
 export interface HostAddress extends InterfaceAddress {
+  /** Of its IP address. */
   readonly family: "ip4" | "ip6";
   /** Interface index, for IPv6 link-local addresses only. */
   readonly index: number | undefined;
@@ -27,9 +29,9 @@ export function readHostNetwork(): HostNetwork {
   }));
   const table4 = readTable("/proc/net/route");
   const table6 = readTable("/proc/net/ipv6_route");
-  const routes = table4 === undefined && table6 === undefined
-    ? undefined
-    : [...parseRoutes4(table4 ?? ""), ...parseRoutes6(table6 ?? "")];
+  // A router with a whole Internet's table: knowing a part of it would say "no route" where there is one.
+  const unreadable = table4 === undefined && table6 === undefined || table4 === "too long" || table6 === "too long";
+  const routes = unreadable ? undefined : [...parseRoutes4(table4 ?? ""), ...parseRoutes6(table6 ?? "")];
   return { interfaces, routes };
 }
 
@@ -43,9 +45,20 @@ export function matchesName(name: string, patterns: readonly string[]): boolean 
 
 const INTERFACES_MAX = 256;
 
-function readTable(path: string): string | undefined {
+/** About 4000 routes. */
+const TABLE_BYTES_MAX = 512 << 10;
+
+function readTable(path: string): string | "too long" | undefined {
   try {
-    return Deno.readTextFileSync(path);
+    using file = Deno.openSync(path);
+    const bytes = new Uint8Array(TABLE_BYTES_MAX);
+    let length = 0;
+    for (;;) {
+      const read = file.readSync(bytes.subarray(length));
+      if (read === null) return new TextDecoder().decode(bytes.subarray(0, length));
+      length += read;
+      if (length === bytes.length) return "too long";
+    }
   } catch {
     // A kernel without IPv6 has no such table, a sandbox may hide both.
     return undefined;

@@ -180,6 +180,7 @@ export class LanBeacons implements Source {
       const some = [...this.#senders.values()].some((one) => one.way === way);
       if (detail) this.#context.report(way, some ? "silent" : "failed", detail);
       else if (!some) this.#context.report(way, "failed", "no interface to send on; connect one");
+      else if (fresh) this.#context.report(way, "idle", `ready on ${this.#names(way)}`);
     }
     if (fresh && !this.#abort.signal.aborted) this.#pacer.askNow();
     return failed.size > 0;

@@ -159,6 +159,7 @@ export class MdnsSource implements Source {
     }
     if (problem !== undefined) this.#context.report("mdns", this.#links.size > 0 ? "silent" : "failed", problem);
     else if (this.#links.size === 0) this.#context.report("mdns", "failed", "no interface to send on; connect one");
+    else if (fresh) this.#context.report("mdns", "idle", `ready on ${[...this.#links.keys()].join(", ")}`);
     if (fresh && !this.#abort.signal.aborted) {
       if (this.#mode !== "member") this.#pacer.askNow();
       if (this.#mode !== "off" && this.#addresses.length > 0) this.#track(this.#multicast(this.#records(RECORD_TTL_S)));

@@ -17,7 +17,9 @@ export type SourceState = "idle" | "asking" | "found" | "silent" | "failed";
 
 /** News of one source. */
 export interface SourceReport {
+  /** Which one. */
   readonly source: CandidateSource;
+  /** What it is doing. */
   readonly state: SourceState;
   /** For people: what was asked, what came, what would help. */
   readonly detail: string;
@@ -31,6 +33,7 @@ export interface DiscoveryHandlers {
   onCandidate(candidate: Candidate): void;
   /** Something was refused. `reason` is a stable code, `from` a source with an address, file or URL. */
   onRefused(reason: string, from: string): void;
+  /** A source changed what it is doing, or planned its next question. */
   onSourceState(report: SourceReport): void;
 }
 
@@ -38,7 +41,7 @@ export interface DiscoveryHandlers {
 export interface NameServer {
   /** IP address. */
   readonly ipAddr: string;
-  /** @default {53} */
+  /** UDP port. @default {53} */
   readonly port?: number;
 }
 
@@ -66,19 +69,27 @@ export interface DiscoveryTiming {
   readonly announceMs: number;
   /** Longest random wait before a LAN query is answered, so that answers do not collide. */
   readonly answerDelayMs: number;
+  /** Ceiling of the first wait between DNS rounds while seeking. */
   readonly dnsBaseMs: number;
+  /** Ceiling of later waits. */
   readonly dnsMaxMs: number;
+  /** Longest wait between DNS rounds while isolated. */
   readonly dnsIsolatedMs: number;
   /** One DNS question to one server. */
   readonly dnsTimeoutMs: number;
+  /** Ceiling of the first wait between rounds of HTTP seeds while seeking. */
   readonly httpBaseMs: number;
+  /** Ceiling of later waits. */
   readonly httpMaxMs: number;
+  /** Longest wait between rounds of HTTP seeds while isolated. */
   readonly httpIsolatedMs: number;
   /** Refresh of HTTP seeds by a member, so that its copy is fresh when it is needed. */
   readonly httpMemberMs: number;
   /** One HTTP request with its redirects. */
   readonly httpTimeoutMs: number;
+  /** Ceiling of the first wait between looks at the seed files. */
   readonly fileBaseMs: number;
+  /** Ceiling of later waits. */
   readonly fileMaxMs: number;
   /** Look at the interfaces while seeking or isolated. */
   readonly interfacesSeekingMs: number;
@@ -110,7 +121,7 @@ export const DISCOVERY_TIMING: DiscoveryTiming = {
 
 /** Options of `createDiscovery`. */
 export interface DiscoveryOptions {
-  /** 32 bytes. */
+  /** Network to look for, 32 bytes. */
   readonly networkId: Uint8Array;
   /** 32 secret bytes, from the invite or the network's own record. */
   readonly discoverySecret: Uint8Array;
@@ -134,11 +145,11 @@ export interface DiscoveryOptions {
   readonly seedSigners?: () => readonly Uint8Array[];
   /** Folder for copies of HTTP seeds and our incarnation; nothing is kept where absent. */
   readonly cacheDir?: string;
-  /** @default {true} */
+  /** Ask and answer over mDNS. @default {true} */
   readonly mdns?: boolean;
-  /** @default {true} */
+  /** Send and hear beacons by IPv4 and IPv6 multicast. @default {true} */
   readonly multicast?: boolean;
-  /** @default {true} */
+  /** Send and hear beacons by IPv4 broadcast. @default {true} */
   readonly broadcast?: boolean;
   /** Whether other nodes on this host hear our multicast. @default {true} */
   readonly multicastLoopback?: boolean;
@@ -146,19 +157,19 @@ export interface DiscoveryOptions {
   readonly allowedInterfaces?: readonly string[];
   /** Interfaces not to use; {@linkcode CONTAINER_INTERFACES} where absent. */
   readonly deniedInterfaces?: readonly string[];
-  /** UDP. @default {4872} */
+  /** UDP port of the beacons. @default {4872} */
   readonly beaconPort?: number;
-  /** @default {"239.77.67.1"} */
+  /** IPv4 multicast group of the beacons. @default {"239.77.67.1"} */
   readonly group4?: string;
-  /** @default {"ff05::4d43:1"} */
+  /** IPv6 multicast group of the beacons. @default {"ff05::4d43:1"} */
   readonly group6?: string;
-  /** UDP. @default {5353} */
+  /** UDP port of mDNS. @default {5353} */
   readonly mdnsPort?: number;
   /** Wall clock, milliseconds since the epoch. @default {Date.now} */
   readonly now?: () => number;
-  /** @default seeded from the system's randomness */
+  /** For waits and orders. Seeded from the system's randomness where absent. */
   readonly rng?: Rng;
-  /** @default {DISCOVERY_TIMING} */
+  /** Rates that differ from {@linkcode DISCOVERY_TIMING}. */
   readonly timing?: Partial<DiscoveryTiming>;
 }
 
@@ -180,16 +191,21 @@ export const CONTAINER_INTERFACES: readonly string[] = [
 
 /** State of discovery, for status. */
 export interface DiscoveryView {
+  /** As set last. */
   readonly mode: DiscoveryMode;
+  /** Last news of each source, best authority first. */
   readonly sources: readonly SourceReport[];
   /** Interfaces in use, with the address that we send from. */
   readonly interfaces: readonly string[];
   /** What we announce; empty: nothing. */
   readonly announced: readonly string[];
+  /** Datagrams of beacons and mDNS received. */
   readonly packetsIn: number;
+  /** Datagrams of beacons and mDNS sent. */
   readonly packetsOut: number;
-  /** UDP payload bytes of beacons and mDNS. */
+  /** UDP payload received, bytes. */
   readonly bytesIn: number;
+  /** UDP payload sent, bytes. */
   readonly bytesOut: number;
   /** Candidates told, by source. */
   readonly candidates: ReadonlyMap<string, number>;
@@ -207,8 +223,10 @@ export interface Discovery {
   refresh(): void;
   /** Sets what we announce: multiaddrs of this node. Empty: announce nothing and answer nobody. */
   announce(addresses: readonly string[]): void;
+  /** Sets how hard to look; `seeking` when it starts. */
   setMode(mode: DiscoveryMode): void;
   /** Whether an address may be dialed from this host as it stands now. */
   mayDial(address: string, options?: { readonly loopback?: boolean }): DialVerdict;
+  /** State for status. */
   describe(): DiscoveryView;
 }
