@@ -64,7 +64,9 @@ export function statusOf(input: StatusInput): Status {
     : reasons.length > 0
     ? "degraded"
     : "ok";
-  const ready = machine.stage === "verified" && health !== "failed" && state.mode !== "isolated";
+  // An issuer is a network of its own while the others are away: it serves, and says what is missing.
+  const alone = machine.stage === "isolated" && state.isIssuer;
+  const ready = (machine.stage === "verified" || alone) && health !== "failed" && state.mode !== "isolated";
   return {
     schema: 1,
     nowMs: edge.nowMs,
@@ -280,7 +282,10 @@ function membership(input: StatusInput): ComponentStatus {
       ? { name, health: "ok", reason: "", sinceMs }
       : { name, health: "degraded", reason: `${dead.length} members are not reachable`, sinceMs };
   }
-  return { name, health: "degraded", reason: `join stage is ${machine.stage}`, sinceMs };
+  const reason = machine.stage === "isolated" && ctx.state.network?.credential
+    ? "no other member is reachable"
+    : `join stage is ${machine.stage}`;
+  return { name, health: "degraded", reason, sinceMs };
 }
 
 function identity(input: StatusInput): ComponentStatus {
