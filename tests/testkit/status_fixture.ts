@@ -195,7 +195,7 @@ export function singleNodeStatus(nowMs = FIXTURE_NOW_MS): Status {
     refusals: {},
     process: {
       pid: 4242,
-      rssBytes: 58.4 * 2 ** 20,
+      rssBytes: Math.round(58.4 * 2 ** 20),
       cpuMs: 1_310,
       uptimeMs: nowMs - startedMs,
       openFiles: 31,
@@ -369,7 +369,9 @@ export function troubledStatus(nowMs = FIXTURE_NOW_MS): Status {
         },
       }),
       member(nowMs, "workbench", 3, { drained: true }),
-      member(nowMs, "nas", 4, { capabilities: capabilities({ diskBytes: 8 * 2 ** 40, diskFreeBytes: 2.1 * 2 ** 40 }) }),
+      member(nowMs, "nas", 4, {
+        capabilities: capabilities({ diskBytes: 8 * 2 ** 40, diskFreeBytes: Math.round(2.1 * 2 ** 40) }),
+      }),
       van,
       withoutPath(barn),
       withoutPath(old),
@@ -465,7 +467,7 @@ export function troubledStatus(nowMs = FIXTURE_NOW_MS): Status {
     },
     process: {
       pid: 812,
-      rssBytes: 61.8 * 2 ** 20,
+      rssBytes: Math.round(61.8 * 2 ** 20),
       cpuMs: 1_208_000,
       uptimeMs: nowMs - startedMs,
       openFiles: 64,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import type { HttpApp } from "./app.ts";
 import { hostOf, isLoopbackHost, TOKEN_CHARS_MIN } from "./guard.ts";
 
@@ -122,20 +122,45 @@ export interface ServeControlOptions {
  */
 export async function serveControl(options: ServeControlOptions): Promise<RunningServer> {
   const { app, path, group = "mycelium" } = options;
-  if (new TextEncoder().encode(path).length > SOCKET_PATH_BYTES_MAX) {
+  // The runtime removes the path that it listened on when it stops, whoever has it by then. So it listens on a
+  // name of its own, which is renamed when owner and mode are right.
+  const first = join(dirname(path), `.${Deno.pid}.sock`);
+  for (const one of [path, first]) {
+    if (new TextEncoder().encode(one).length <= SOCKET_PATH_BYTES_MAX) continue;
     throw new ServeError({
       code: "bad-path",
-      message: `Cannot make the control socket "${path}": the path is longer than ${SOCKET_PATH_BYTES_MAX} bytes`,
+      message: `Cannot make the control socket "${one}": the path is longer than ${SOCKET_PATH_BYTES_MAX} bytes`,
       cure: "Use a state folder with a shorter path.",
     });
   }
   await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
   await removeStaleSocket(path);
+  await removeStaleSocket(first);
+  const server = listenUnix(app, first);
+  try {
+    await Deno.chmod(first, 0o660);
+    await giveToGroup(first, group);
+    await Deno.rename(first, path);
+  } catch (error) {
+    await server.shutdown();
+    throw error;
+  }
+  const mine = await Deno.stat(path);
+  return running(app, server, {
+    url: path,
+    port: 0,
+    cleanUp: async () => {
+      const now = await Deno.stat(path).catch(() => undefined);
+      if (now && now.ino === mine.ino && now.dev === mine.dev) await Deno.remove(path).catch(() => {});
+    },
+  });
+}
+
+function listenUnix(app: HttpApp, path: string): Deno.HttpServer<Deno.UnixAddr> {
   // The mode counts from the first moment: others must not connect before chmod.
   const mask = Deno.umask(0o117);
-  let server: Deno.HttpServer<Deno.UnixAddr>;
   try {
-    server = Deno.serve({ path, onListen: () => {}, onError }, (request) => app.fetch(request));
+    return Deno.serve({ path, onListen: () => {}, onError }, (request) => app.fetch(request));
   } catch (error) {
     throw new ServeError({
       code: "bad-path",
@@ -146,18 +171,6 @@ export async function serveControl(options: ServeControlOptions): Promise<Runnin
   } finally {
     Deno.umask(mask);
   }
-  await Deno.chmod(path, 0o660);
-  await giveToGroup(path, group);
-  const mine = await Deno.stat(path);
-  return running(app, server, {
-    url: path,
-    port: 0,
-    // Another agent may have made its own in the meantime.
-    cleanUp: async () => {
-      const now = await Deno.stat(path).catch(() => undefined);
-      if (now && now.ino === mine.ino && now.dev === mine.dev) await Deno.remove(path).catch(() => {});
-    },
-  });
 }
 
 function requireProtection(hostname: string, token: string | undefined, tls: boolean): void {
