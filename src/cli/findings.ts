@@ -193,7 +193,7 @@ function memberFindings(status: Status): Finding[] {
       cure: "See them with: mycelium node list",
     });
   }
-  if (status.network && status.tolerance.crashFaults === 0) {
+  if (status.bootstrap.stage === "verified" && status.tolerance.crashFaults === 0) {
     out.push({
       severity: "info",
       code: "no-tolerance",
@@ -214,7 +214,7 @@ function nodeFindings(status: Status): Finding[] {
       code: `component-${one.health}`,
       what: `${one.name} is ${one.health}: ${one.reason}`,
       tried: "",
-      cure: "See the log of the agent",
+      cure: "See what it says: mycelium logs --level warn",
     });
   }
   if (status.node.mode !== "normal") {

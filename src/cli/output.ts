@@ -31,7 +31,7 @@ export class Output {
   readonly quiet: boolean;
   readonly #deps: CliDeps;
   readonly #color: boolean | undefined;
-  #spinner: { timer: ReturnType<typeof setInterval> | undefined; frame: number; text: string } | undefined;
+  #spinner: { readonly timer: ReturnType<typeof setInterval>; frame: number; text: string } | undefined;
 
   /** @param flags As given; missing means not given. */
   constructor(deps: CliDeps, flags: OutputFlags) {
@@ -104,16 +104,12 @@ export class Output {
     if (cure !== "") this.#aside(`  ${cure}`);
   }
 
-  /** Shows that something is under way: a moving line on a terminal, else a line each time the text changes. */
+  /** Shows that something is under way: a moving line on a terminal, nothing elsewhere. */
   progress(text: string): void {
     if (this.quiet) return;
     const { stderr } = this.#deps;
     // A terminal that is 0 wide (some serial consoles) cannot go back to the start of what was written.
-    if (!stderr.isTerminal || this.#deps.env.TERM === "dumb" || stderr.columns < 20) {
-      if (this.#spinner?.text !== text) this.#aside(text);
-      this.#spinner = { timer: undefined, frame: 0, text };
-      return;
-    }
+    if (!stderr.isTerminal || this.#deps.env.TERM === "dumb" || stderr.columns < 20) return;
     if (this.#spinner) {
       this.#spinner.text = text;
       return;
@@ -125,10 +121,8 @@ export class Output {
   /** Ends the progress line; `text` stays in its place. */
   endProgress(text?: string, style?: Style): void {
     if (this.#spinner) {
-      if (this.#spinner.timer) {
-        clearInterval(this.#spinner.timer);
-        this.#deps.stderr.write("\r\u001b[K");
-      }
+      clearInterval(this.#spinner.timer);
+      this.#deps.stderr.write("\r\u001b[K");
       this.#spinner = undefined;
     }
     if (text !== undefined) this.note(text, style);
@@ -136,9 +130,9 @@ export class Output {
 
   /** Writes a line of somebody else, such as the log, without tearing the progress line. */
   foreign(line: string): void {
-    if (this.#spinner?.timer) this.#deps.stderr.write("\r\u001b[K");
+    if (this.#spinner) this.#deps.stderr.write("\r\u001b[K");
     this.#deps.stderr.write(line + "\n");
-    if (this.#spinner?.timer) this.#draw();
+    this.#draw();
   }
 
   /** A question that only "y" or "yes" answers with yes. */
@@ -156,7 +150,7 @@ export class Output {
 
   #draw(): void {
     const spinner = this.#spinner;
-    if (!spinner?.timer) return;
+    if (!spinner) return;
     spinner.frame = (spinner.frame + 1) % SPINNER.length;
     const { stderr } = this.#deps;
     const room = stderr.columns - 3;

@@ -12,7 +12,7 @@ import { registerConfig } from "./commands/config.ts";
 import { registerDoctor } from "./commands/doctor.ts";
 import { registerExec } from "./commands/exec.ts";
 import { registerInvite } from "./commands/invite.ts";
-import { registerNode } from "./commands/node.ts";
+import { registerGenesis, registerNode } from "./commands/node.ts";
 import { registerStatus, registerVersion } from "./commands/status.ts";
 import { registerUp } from "./commands/up.ts";
 import { Context, type GlobalFlags, type Register } from "./context.ts";
@@ -101,6 +101,7 @@ export function createProgram(deps: Pick<CliDeps, "stdout" | "stderr" | "env">, 
   program.commandsGroup("Members:");
   registerInvite(program, register);
   registerNode(program, register);
+  registerGenesis(program, register);
   registerExec(program, register);
   program.commandsGroup("Configure and repair:");
   registerConfig(program, register);

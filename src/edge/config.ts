@@ -469,6 +469,11 @@ export function formatConfig(loaded: LoadedConfig, options: { readonly origin?: 
   return lines.join("\n") + "\n";
 }
 
+/** A value as YAML, without what may be secret. */
+export function formatYaml(value: unknown): string {
+  return stringify(redact(value), { lineWidth: 0 });
+}
+
 /** The configuration without what may be secret, for `--json`. */
 export function redactConfig(config: Config): unknown {
   return redact(config);

@@ -253,12 +253,19 @@ Deno.test("doctor names what is wrong with the configuration instead of failing 
 
 Deno.test("logs prints time, level, message and the rest; --json as it is", async () => {
   using folder = temporaryFolder();
-  const logs = [{ time: "2026-11-23T04:00:00Z", level: "warn", event: "dial", message: "No answer", peer: "a b" }, {
+  const logs = [{
+    ts: "2026-11-23T04:00:00Z",
+    level: "warn",
+    component: "p2p",
+    event: "dial",
+    msg: "No answer",
+    peer: "a b",
+  }, {
     odd: 1,
   }];
   await using agent = new AgentSocket(folder.path, { status: singleNodeStatus(), logs });
   const { stdout } = await run(["logs", "--socket", agent.socket]);
-  assert.match(stdout, /^2026-11-23T04:00:00Z warn +dial No answer peer="a b"\n/);
+  assert.match(stdout, /^2026-11-23T04:00:00Z warn +p2p: No answer peer="a b"\n/);
   const json = (await run(["logs", "--json", "-n", "1", "--socket", agent.socket])).stdout;
   assert.deepEqual(JSON.parse(json), { odd: 1 });
   assert.equal((await run(["logs", "-n", "0", "--socket", agent.socket])).code, 2);

@@ -1,15 +1,14 @@
 /** `config`: what is set, where from, whether it is right, and changing it with a way back. @module */
 
 import type { Command } from "commander";
-import { resolve } from "node:path";
 import {
-  CONFIG_BYTES_MAX,
   ConfigError,
   configJsonSchema,
   configOfFlags,
   describeOrigin,
   describeProblem,
   formatConfig,
+  formatYaml,
   type LoadedConfig,
   parseConfigEnv,
   parseConfigText,
@@ -17,7 +16,8 @@ import {
   resolveConfig,
 } from "../../edge/config.ts";
 import { type Context, durationFlag, type Register } from "../context.ts";
-import { CliError, EXIT, usageError } from "../exit.ts";
+import { EXIT, usageError } from "../exit.ts";
+import { readText } from "../files.ts";
 import { duration, safe } from "../output.ts";
 import { configOf, examples } from "./up.ts";
 
@@ -39,9 +39,9 @@ export function registerConfig(program: Command, register: Register): void {
     if (flags.running) {
       using client = await context.agent();
       const result = await client.control({ verb: "config-get" });
-      const text = (result as { text?: unknown } | undefined)?.text;
-      if (out.json || typeof text !== "string") out.document(result ?? {});
-      else out.line(safe(text).trimEnd());
+      const { version, config: running } = (result ?? {}) as { readonly version?: unknown; readonly config?: unknown };
+      if (out.json || running === undefined) out.document(result ?? {});
+      else out.line(`# version ${version}\n${safe(formatYaml(running)).trimEnd()}`);
       return EXIT.ok;
     }
     const loaded = await configOf(context, command);
@@ -128,16 +128,4 @@ async function readFiles(context: Context, files: readonly string[]): Promise<Lo
   const layers = [];
   for (const file of files) layers.push(parseConfigText(await readText(context, file), file));
   return resolveConfig([...layers, parseConfigEnv({}), configOfFlags({})], context.deps.hostName);
-}
-
-async function readText(context: Context, file: string): Promise<string> {
-  if (file === "-") return await context.deps.stdin.readAll(CONFIG_BYTES_MAX + 1);
-  const path = resolve(context.deps.cwd, file);
-  try {
-    if ((await Deno.stat(path)).size > CONFIG_BYTES_MAX) throw new Error(`it is larger than ${CONFIG_BYTES_MAX} bytes`);
-    return await Deno.readTextFile(path);
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : "unknown";
-    throw new CliError(`Cannot read "${file}": ${why}`, { code: "usage", exitCode: EXIT.usage, cause });
-  }
 }

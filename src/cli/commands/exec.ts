@@ -7,6 +7,7 @@ import type { ControlClient, ExecRequest } from "../client.ts";
 import { type Context, durationFlag, type Register, resolveNode } from "../context.ts";
 import { CliError, EXIT, usageError } from "../exit.ts";
 import { safe } from "../output.ts";
+import { readText } from "../files.ts";
 import { examples } from "./up.ts";
 
 /** Verbs that take a node out of its work. */
@@ -16,7 +17,7 @@ const DANGEROUS: ReadonlySet<string> = new Set(["leave", "isolate"]);
 export function registerExec(program: Command, register: Register): void {
   const exec = program.command("exec").argument("<verb>", "what to do").argument(
     "[arguments...]",
-    "key=value, behind --",
+    "key=value or key=@file, behind --",
   )
     .summary("run a command on another node")
     .description(
@@ -30,6 +31,7 @@ export function registerExec(program: Command, register: Register): void {
     ["mycelium exec ping --on pi-kitchen", ""],
     ["mycelium exec logs --on pi-kitchen -- lines=100 level=warn", ""],
     ["mycelium exec restart --on x7Kq2mPd --timeout 1m", ""],
+    ["mycelium exec config-try --on pi-kitchen -- text=@new.yaml", "@ reads a file"],
   ]);
   register(exec, async (context, args, command) => {
     const [verb, ...pairs] = args as [string, ...string[]];
@@ -42,7 +44,7 @@ export function registerExec(program: Command, register: Register): void {
       );
     }
     const timeoutMs = durationFlag("--timeout", flags.timeout)!;
-    const fields = readPairs(pairs);
+    const fields = await readPairs(context, pairs);
     using client = await context.agent();
     const node = resolveNode(await client.status(), flags.on);
     if (DANGEROUS.has(verb)) await context.confirm(`${verb} on ${safe(node.name)} (${node.nodeId})?`, flags.yes);
@@ -80,11 +82,13 @@ export async function runOn(context: Context, client: ControlClient, request: Ex
   return EXIT.failed;
 }
 
-function readPairs(pairs: readonly string[]): Record<string, string> {
-  const entries = pairs.map((pair): [string, string] => {
+async function readPairs(context: Context, pairs: readonly string[]): Promise<Record<string, string>> {
+  const entries: [string, string][] = [];
+  for (const pair of pairs) {
     const at = pair.indexOf("=");
     if (at < 1) throw usageError(`Cannot use argument "${pair}": wanted key=value`, "For example: -- lines=100");
-    return [pair.slice(0, at), pair.slice(at + 1)];
-  });
+    const value = pair.slice(at + 1);
+    entries.push([pair.slice(0, at), value.startsWith("@") ? await readText(context, value.slice(1)) : value]);
+  }
   return Object.fromEntries(entries);
 }

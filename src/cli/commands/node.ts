@@ -1,6 +1,7 @@
 /** `node`, `leave`: what operators do to members. @module */
 
 import type { Command } from "commander";
+import { resolve } from "node:path";
 import { type Context, durationFlag, type Register, resolveNode } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { byteSize, type Cell, duration, safe } from "../output.ts";
@@ -158,6 +159,31 @@ export function registerNode(program: Command, register: Register): void {
     const result = await client.control({ verb: "leave" });
     if (context.out.json) context.out.document(result ?? {});
     else context.out.note("This machine has left the network");
+    return EXIT.ok;
+  });
+}
+
+/** Adds `genesis`. */
+export function registerGenesis(program: Command, register: Register): void {
+  const genesis = program.command("genesis").summary("take the key of the network's beginning offline");
+  const take = genesis.command("export").argument("<file>", "where the key goes, best on a medium that is taken away")
+    .summary("move the genesis key out of this node")
+    .description(
+      "Writes the genesis key into a file and forgets it here. The network works without it; it is needed only to " +
+        "found the authority anew when all issuers are lost.",
+    )
+    .option("--dry-run", "say what would happen, change nothing")
+    .option("-y, --yes", "do not ask");
+  examples(take, [["mycelium genesis export /media/stick/home.genesis", ""]]);
+  register(take, async (context, args, command) => {
+    const flags = command.opts<{ dryRun?: boolean; yes?: boolean }>();
+    const path = resolve(context.deps.cwd, args[0]!);
+    using client = await context.agent();
+    if (!flags.dryRun) await context.confirm(`Move the genesis key to ${path} and forget it here?`, flags.yes);
+    const result = await client.control({ verb: "genesis-export", path, ...(flags.dryRun ? { dryRun: true } : {}) });
+    if (context.out.json) context.out.document(result ?? {});
+    else if (flags.dryRun) context.out.line(`Would move the genesis key to ${path}`);
+    else context.out.note(`The genesis key is in ${path} and nowhere else. Keep it safe`);
     return EXIT.ok;
   });
 }

@@ -92,15 +92,15 @@ const LEVEL_STYLES: Readonly<Record<string, Style>> = { debug: "dim", warn: "yel
 
 /** Time, level and message first, whatever else there is behind. */
 function logLine(out: Output, entry: LogLine): string {
-  const { time, level, message, event, ...rest } = entry;
+  const { ts, level, component, event, msg, ...rest } = entry;
   const word = String(level ?? "").padEnd(5);
   const style = LEVEL_STYLES[String(level)];
   const fields = Object.entries(rest).map(([key, value]) =>
     `${key}=${typeof value === "string" && !/[\s"]/.test(value) ? value : JSON.stringify(value)}`
   );
-  const parts = [time, event, message].filter((one) => one !== undefined).map(String);
-  const [first = "", ...others] = parts;
-  return `${safe(first)} ${style ? out.style(style, word) : word} ${safe([...others, ...fields].join(" "))}`;
+  const source = component === undefined ? "" : `${component}:`;
+  const text = [source, msg ?? event, ...fields].filter((one) => one !== undefined && one !== "").join(" ");
+  return `${safe(String(ts ?? "-"))} ${style ? out.style(style, word) : word} ${safe(text)}`;
 }
 
 /** Adds the command. */
@@ -116,13 +116,18 @@ export function registerVersion(program: Command, register: Register): void {
       context.out.document({ ...own, ...(agent ? { agent } : {}) });
       return EXIT.ok;
     }
-    context.out.line(`mycelium ${own.version} (${own.commit}, ${own.builtAt}, ${own.runtime})`);
+    context.out.line(`mycelium ${versionText(own)}`);
     if (agent && (agent.version !== own.version || agent.commit !== own.commit)) {
-      context.out.line(`agent    ${safe(agent.version)} (${safe(agent.commit)}, ${safe(agent.builtAt)})`);
+      context.out.line(`agent    ${safe(versionText(agent))}`);
       context.out.warn("The agent that runs is another version; restart it after an upgrade");
     }
     return EXIT.ok;
   });
+}
+
+/** A program that runs from source has no build date. */
+function versionText({ version, commit, builtAt, runtime }: Status["version"]): string {
+  return `${version} (${[commit, builtAt, runtime].filter((one) => one !== "").join(", ")})`;
 }
 
 /** Version of the agent; nothing where none runs, or it is too old to be read. */

@@ -10,7 +10,7 @@ import { type Context, countFlag, durationFlag, type Register } from "../context
 import type { NodeListening } from "../deps.ts";
 import { CliError, EXIT, exitCodeOf, usageError } from "../exit.ts";
 import { instant, safe } from "../output.ts";
-import { approvalHint, failureError, followJoin, type JoinOutcome } from "../progress.ts";
+import { approvalHint, failureError, followJoin, type JoinOutcome, sleep } from "../progress.ts";
 import { defaultStateDir } from "../socket.ts";
 
 /** Longest invite that is read from a file or stdin. */
@@ -122,7 +122,7 @@ function nodeOptions(command: Command): Command {
     .option("--no-mdns", "without multicast DNS")
     .option("--no-multicast", "without multicast beacons")
     .option("--no-broadcast", "without broadcast beacons")
-    .option("--log-level <level>", "debug, info, warn or error (default: info)")
+    .option("--log-level <level>", "debug, info, warn or error (default: info; on a terminal only warnings are shown)")
     .option("--log-format <format>", "auto, text or json (default: auto)");
 }
 
@@ -213,12 +213,15 @@ async function runNode(
   let following: Promise<void> = Promise.resolve();
   try {
     return await deps.startNode({
-      config: loaded.config,
+      config: withLogFormat(context, loaded.config),
       stateDir,
       socketPath,
       ...start,
       signal: deps.signal,
-      reloadConfig: () => configOf(context, command),
+      reloadConfig: async () => {
+        const again = await configOf(context, command);
+        return { ...again, config: withLogFormat(context, again.config) };
+      },
       onListening: (listening) => {
         following = followStart(context, listening, start, AbortSignal.any([deps.signal, ended.signal])).catch(
           (error: unknown) => {
@@ -227,13 +230,27 @@ async function runNode(
           },
         );
       },
-      writeLog: (line) => out.foreign(line),
+      writeLog: (line) => {
+        if (!hidesLog(context, loaded, line)) out.foreign(line);
+      },
     });
   } finally {
     ended.abort();
     await following;
     out.endProgress();
   }
+}
+
+/** The log's form is settled here, where it is known whether a person reads along. */
+function withLogFormat(context: Context, config: Config): Config {
+  if (config.log.format !== "auto") return config;
+  return { ...config, log: { ...config.log, format: context.deps.stderr.isTerminal ? "text" : "json" } };
+}
+
+/** A person at a terminal sees progress instead of the log's everyday lines, unless a level was asked for. */
+function hidesLog(context: Context, loaded: LoadedConfig, line: string): boolean {
+  return context.deps.stderr.isTerminal && loaded.origins.get("log.level")?.source === "default" &&
+    /^\S+ (debug|info)\s/.test(line);
 }
 
 async function followStart(
@@ -266,7 +283,6 @@ async function followStart(
 
 /** Waits quietly, for a node that was started without anything to do. */
 async function followUntilMember(client: ControlClient, signal: AbortSignal): Promise<Status | undefined> {
-  const { sleep } = await import("../progress.ts");
   while (!signal.aborted) {
     const status = await client.status();
     if (status.bootstrap.stage === "verified") return status;
