@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { Agent } from "../agent/agent.ts";
 import { COMMAND_VERBS, type SignedCommand } from "../agent/commands.ts";
 import { readControlRequest } from "../agent/control.ts";
-import type { ComponentStatus, Status } from "../agent/status.ts";
+import type { ComponentStatus, EventStatus, Status } from "../agent/status.ts";
 import {
   bool,
   type CborValue,
@@ -47,13 +47,21 @@ import { createControlApp, createStatusApp, type StatusChange } from "./http/app
 import type { ControlAnswer, ExecLine } from "./http/control.ts";
 import { type RunningServer, serveControl, serveStatus, STATUS_PORT } from "./http/server.ts";
 import { StatusView } from "./http/view.ts";
-import { NodeLog } from "./node_log.ts";
 import { createP2pNetwork } from "./p2p/mod.ts";
 import { BUILD_INFO } from "./process/build_info.ts";
 import { measureCapabilities } from "./process/host.ts";
 import { readProcessStat } from "./process/proc_stat.ts";
 import { openServiceNotifier } from "./process/sd_notify.ts";
 import { ControlFailed, type NetworkSettings, Runtime } from "./runtime.ts";
+import { EventBus } from "./telemetry/bus.ts";
+import {
+  createLogger,
+  LOG_LEVELS,
+  type LogFields,
+  type Logger,
+  type LogLevel,
+  type RootLogger,
+} from "./telemetry/log.ts";
 
 /** How to run a node in this process. */
 export interface NodeOptions {
@@ -105,8 +113,8 @@ class RunningNode {
   #config: Config;
   readonly #stop = new AbortController();
   readonly #log: NodeLog;
+  readonly #bus: EventBus<NodeEvents>;
   readonly #startedMs = Date.now();
-  readonly #listeners = new Set<(change: StatusChange) => void>();
   readonly #failures = new Map<string, ComponentStatus>();
   #exitCode = 0;
   #runtime!: Runtime;
@@ -119,11 +127,12 @@ class RunningNode {
   constructor(options: NodeOptions) {
     this.#options = options;
     this.#config = options.config;
-    this.#log = new NodeLog({
-      level: options.config.log.level,
-      json: options.config.log.format !== "text",
-      write: options.writeLog,
+    const { level, format } = options.config.log;
+    this.#bus = new EventBus<NodeEvents>({
+      onTrouble: ({ kind, listener }) =>
+        this.#log.log("warn", "node", "bus", `A listener of events is in trouble: ${listener} ${kind}`),
     });
+    this.#log = new NodeLog({ level, format, write: options.writeLog, bus: this.#bus });
   }
 
   async run(): Promise<number> {
@@ -168,6 +177,7 @@ class RunningNode {
           listen: listenAddresses(this.#config),
           advertise: this.#config.advertise,
           channelsMax: this.#config.limits.channelsMax,
+          keepAliveMs: KEEP_ALIVE_MS,
         }, handlers),
       createDiscovery: (settings, handlers) => this.#createDiscovery(settings, handlers),
       runCommand: (command, by, commandSignal) => this.#commands.run(command, by, commandSignal),
@@ -184,7 +194,10 @@ class RunningNode {
       status: () => this.#status(),
       control: (request) => this.#runtime.control(request),
       logLines: (count) => this.#log.recent(count),
-      onLogLine: (listener) => this.#log.subscribe(listener),
+      onLogLine: (listener) => {
+        const listening = this.#bus.on("log", "logs --follow", ({ line }) => listener(line));
+        return () => listening[Symbol.dispose]();
+      },
       config: this.#configs,
       restart: () => this.#restart(),
     });
@@ -270,8 +283,8 @@ class RunningNode {
     const source = {
       getStatus: () => this.#status(),
       subscribe: (listener: (change: StatusChange) => void) => {
-        this.#listeners.add(listener);
-        return () => void this.#listeners.delete(listener);
+        const listening = this.#bus.on("changed", "status page", listener);
+        return () => listening[Symbol.dispose]();
       },
     };
     const logs = {
@@ -287,7 +300,7 @@ class RunningNode {
       control: (request) => this.#control(request),
       exec: (request, signal) => this.#exec(request, signal),
       shutdown: () => this.#stop.abort(),
-      recentLogs: ({ count }) => this.#log.recent(count).map((line) => JSON.parse(line) as unknown),
+      recentLogs: (wanted) => this.#log.records(wanted),
     });
     const control = await serveControl({ app, path: this.#options.socketPath });
     const address = httpAddress(this.#config);
@@ -552,7 +565,7 @@ class RunningNode {
     // Many events come together: watchers hear of them once.
     this.#changed ??= setTimeout(() => {
       this.#changed = undefined;
-      for (const listener of this.#listeners) listener({ type: "status" });
+      this.#bus.emit("changed", { type: "status" });
     }, 50);
   }
 
@@ -587,6 +600,12 @@ class RunningNode {
   }
 }
 
+/**
+ * A silent channel is given up after three of these: a member that is cut off is suspected after 15 s at most. One ping
+ * and its answer take some 60 bytes each, 250 bytes a second each way with 20 channels.
+ */
+const KEEP_ALIVE_MS = 5_000;
+
 /** State folder with less free space than this is worth a warning. */
 const DISK_FREE_BYTES_MIN = 256 << 20;
 
@@ -594,6 +613,70 @@ const DISK_FREE_BYTES_MIN = 256 << 20;
 function credentialLifetimeMs(): number {
   const given = Number(Deno.env.get("MYCELIUM_TEST_CREDENTIAL_LIFETIME_MS"));
   return Number.isSafeInteger(given) && given >= 1_000 ? given : CREDENTIAL_LIFETIME_MS;
+}
+
+/** What the parts of a running node tell each other. */
+interface NodeEvents {
+  /** Something that a watcher of the status may want to see. */
+  readonly changed: StatusChange;
+  /** A line of the log, as JSON. */
+  readonly log: { readonly line: string };
+}
+
+/** The node's log, told to the bus as well. */
+class NodeLog {
+  readonly #root: RootLogger;
+  readonly #children = new Map<string, Logger>();
+  readonly #bus: EventBus<NodeEvents>;
+
+  constructor(options: {
+    readonly level: LogLevel;
+    readonly format: "auto" | "text" | "json";
+    readonly write: (line: string) => void;
+    readonly bus: EventBus<NodeEvents>;
+  }) {
+    const decoder = new TextDecoder();
+    const { level, format, write } = options;
+    this.#root = createLogger({ level, format, write: (line) => write(decoder.decode(line).trimEnd()) });
+    this.#bus = options.bus;
+  }
+
+  setLevel(level: LogLevel): void {
+    this.#root.level = level;
+  }
+
+  log(level: LogLevel, component: string, event: string, message: string, fields: LogFields = {}): void {
+    let child = this.#children.get(component);
+    if (!child) this.#children.set(component, child = this.#root.child(component));
+    const before = this.#root.recent({ count: 1 })[0];
+    child[level](event, message, fields);
+    const line = this.#root.recent({ count: 1 })[0];
+    if (line && line !== before) this.#bus.emit("log", { line: JSON.stringify(line) });
+  }
+
+  /** The latest lines as JSON, oldest first. */
+  recent(count: number): readonly string[] {
+    return count === 0 ? [] : this.#root.recent({ count }).map((line) => JSON.stringify(line));
+  }
+
+  records(wanted: { readonly count: number; readonly level?: string }): readonly unknown[] {
+    const level = LOG_LEVELS.find((one) => one === wanted.level);
+    return this.#root.recent({ count: wanted.count, ...(level ? { level } : {}) });
+  }
+
+  /** The latest lines as status shows them. */
+  events(): readonly EventStatus[] {
+    return this.#root.recent({ count: 64, level: "info" }).map(({ ts, level, event, msg }) => ({
+      atMs: Date.parse(ts),
+      level,
+      event,
+      message: msg,
+    }));
+  }
+
+  flush(): void {
+    this.#root.flush();
+  }
 }
 
 /** What a node is reached by on its own machine. */
