@@ -67,16 +67,29 @@ export interface CallOptions {
 
 /** What an implementation tells its owner. Handlers must not throw. */
 export interface NetworkHandlers {
-  /** A channel is open and both node keys are proved. At most one channel per node is reported open at a time. */
+  /**
+   * A channel is open and both node keys are proved. At most one channel per node is reported open at a time: where
+   * both ends dial at once, one of the two is dropped before it is told of.
+   */
   onPeer(peer: Peer): void;
-  /** The last channel to that node has closed. */
+  /**
+   * The last channel to that node has closed. `reason` is stable where this end knows it: what
+   * {@linkcode Network.hangUp} was given, `closed` (by the other end), `idle-timeout`, `tampered`, `restarted`
+   * (another process of that node has opened a channel, which is told of next), `replaced` (the node opened another
+   * one, having lost this), `stopped`.
+   */
   onPeerGone(nodeId: string, reason: string): void;
   /**
    * Serves a call: send zero or more messages through `call.send`, then return to end the
    * stream normally, or throw a {@linkcode CallError} to end it with its code.
    */
   onCall(call: InboundCall): Promise<void>;
-  /** A handshake or frame was refused. `reason` is a stable code and becomes a metric label. */
+  /**
+   * A handshake or frame was refused. `reason` is a stable code and becomes a metric label: `foreign-network`,
+   * `bad-client-signature`, `auth-timeout`, `overloaded`, `bad-version`, `wrong-identity`, `peer-refused-identity`
+   * (a dialer wanted another node), `duplicate` (simultaneous dial, harmless), `handshake-failed`, `tampered`,
+   * `bad-frame`, `request-timeout`, `handler-failed`. `remoteAddress` is empty where it is not known.
+   */
   onRefused(reason: string, remoteAddress: string): void;
 }
 
@@ -93,8 +106,13 @@ export interface NetworkCounters {
 export interface Network {
   /** PeerId text of this node. */
   readonly nodeId: string;
-  /** Multiaddrs on which this node can be reached, each ending in `/p2p/<nodeId>`; empty before {@linkcode start}. */
+  /** Multiaddrs on which this node can be reached, each ending in `/p2p/<nodeId>`; empty unless it runs. */
   addresses(): readonly string[];
+  /**
+   * Opens the sockets. Once in the life of an object.
+   *
+   * @throws {Error} One line that says which address cannot be listened on, and why.
+   */
   start(): Promise<void>;
   /** Closes all channels and sockets. Idempotent. */
   stop(): Promise<void>;
@@ -102,7 +120,8 @@ export interface Network {
    * Opens a channel, or returns the one that is open. The address must end in `/p2p/<nodeId>`, except
    * over TCP, where the node id is then learnt from the Noise handshake.
    *
-   * @throws {CallError} `unreachable`, `wrong-identity`, `foreign-network`, `timeout`, `cancelled`.
+   * @throws {CallError} `unreachable`, `wrong-identity`, `foreign-network`, `bad-certificate` (a clock is wrong),
+   *   `overloaded`, `timeout`, `cancelled`.
    */
   dial(address: string, options: { readonly signal: AbortSignal }): Promise<Peer>;
   /** Closes the channel to a node, if any. */
@@ -111,12 +130,18 @@ export interface Network {
   peers(): readonly Peer[];
   /**
    * Calls a method on a node that a channel is open to; yields the messages of the answer. Leaving the
-   * loop early cancels the call.
+   * loop early cancels the call. Nothing is sent before the first message is asked for, and the callee is held
+   * back while none is asked for.
    *
-   * @throws {CallError} as above, and with the code that the callee gave.
+   * @throws {CallError} `unreachable` (no channel, or lost under way), `timeout`, `cancelled`, `overloaded`,
+   *   `bad-frame` (method or body not allowed, or the answer is none), `internal` (the callee failed), or the code
+   *   that the callee gave.
    */
   call(nodeId: string, method: string, body: Uint8Array, options: CallOptions): AsyncIterable<Uint8Array>;
-  /** Puts a new leaf certificate into service for new channels; open channels and streams stay. */
+  /**
+   * Puts a new leaf certificate into service for new channels; open channels and streams stay. Happens by itself
+   * when half of a leaf's life is over.
+   */
   rotateLeaf(): Promise<void>;
   counters(): NetworkCounters;
 }

@@ -163,7 +163,7 @@ class P2pNetwork implements Network {
     } catch (error) {
       this.#state = "stopped";
       await host.stop();
-      throw error;
+      throw listenError(error);
     }
     this.#state = "started";
   }
@@ -461,13 +461,13 @@ class P2pNetwork implements Network {
     if (connection.direction !== "inbound") return;
     if (this.#tcpPending.size >= (this.#options.handshakesMax ?? 64)) {
       this.#onRefused("overloaded", addressOf(connection));
-      connection.abort(new Error("too many handshakes under way"));
+      abortConnection(connection, "too many handshakes under way");
       return;
     }
     const timer = setTimeout(() => {
       this.#tcpPending.delete(connection);
       this.#onRefused("auth-timeout", addressOf(connection));
-      connection.abort(new Error("no opening"));
+      abortConnection(connection, "no opening");
     }, this.#options.authTimeoutMs ?? 5_000);
     this.#tcpPending.set(connection, timer);
     connection.addEventListener("close", () => this.#tcpForget(connection), { once: true });
@@ -497,7 +497,7 @@ class P2pNetwork implements Network {
         signal.removeEventListener("abort", onAbort);
       }
     } catch (error) {
-      connection.abort(error as Error);
+      abortConnection(connection, "opening failed");
       throw error;
     }
   }
@@ -516,7 +516,7 @@ class P2pNetwork implements Network {
       else {
         this.#onRefused(verdict, addressOf(connection));
         // The dialer closes when it has read the verdict.
-        const timer = setTimeout(() => connection.abort(new Error(verdict)), REFUSAL_LINGER_MS);
+        const timer = setTimeout(() => abortConnection(connection, verdict), REFUSAL_LINGER_MS);
         connection.addEventListener("close", () => clearTimeout(timer), { once: true });
       }
     } catch {
@@ -539,15 +539,18 @@ class P2pNetwork implements Network {
       },
       instance,
       open: async () => new LibP2pByteStream(await connection.newStream(this.#rpcProtocol)),
-      close: () => connection.abort(new Error("closed")),
+      close: () => abortConnection(connection, "closed"),
       closed: new AbortController(),
       callsIn: 0,
     };
     this.#tcpChannels.set(connection, channel);
     if (direction === "outbound") this.#keepAliveTcp(connection, channel);
-    connection.addEventListener("close", () => {
+    connection.addEventListener("close", ({ error }) => {
       this.#tcpChannels.delete(connection);
-      this.#drop(channel, "closed");
+      const isTampered = error !== undefined &&
+        /authenticate data|decryption|invalid tag|poly1305/i.test(error.message);
+      if (isTampered) this.#onRefused("tampered", channel.peer.remoteAddress);
+      this.#drop(channel, isTampered ? "tampered" : "closed");
     }, { once: true });
     this.#register(channel);
   }
@@ -670,6 +673,26 @@ class P2pNetwork implements Network {
 
 function listenText({ family, host, transport, port }: Listening): string {
   return `/${family}/${host}/${transport === "quic" ? `udp/${port}/quic-v1` : `tcp/${port}`}`;
+}
+
+/** What libp2p says about a failed start is a page of stack traces; one line of it matters. */
+function listenError(error: unknown): Error {
+  const text = error instanceof Error ? error.message : String(error);
+  const [, address, cause] = /^\s*(\/ip[46]\/\S+): (.*)$/m.exec(text) ?? [];
+  if (!address) return new Error(`Cannot start network: ${text}`, { cause: error });
+  const cure = /AddrInUse|EADDRINUSE/.test(cause!)
+    ? "another program has that port, stop it or set another port"
+    : "check the address and the rights";
+  return new Error(`Cannot listen on "${address}": ${cause}; ${cure}`, { cause: error });
+}
+
+/** Ends a connection of libp2p at once, in whatever state it is. */
+function abortConnection(connection: Connection, why: string): void {
+  try {
+    connection.abort(new Error(why));
+  } catch {
+    // Yamux says goodbye first, and fails where Noise or the socket has closed already.
+  }
 }
 
 /** What this machine's sockets can do. */
