@@ -35,7 +35,7 @@ Deno.test("findingsOf() names lost members, recent failures and waiting machines
   }
 });
 
-Deno.test("findingsOf() gives each failure with what was tried and its cure", () => {
+Deno.test("[1.3b] findingsOf() gives each failure with what was tried and its cure", () => {
   const [found] = findingsOf(joining("discovering", [failure("unreachable")]), FIXTURE_NOW_MS);
   assert.deepEqual(found, {
     severity: "warning",

@@ -239,7 +239,7 @@ Deno.test("bootstrap retry and force-endpoint", async () => {
   assert.match(wrong.stderr, /multiaddr/);
 });
 
-Deno.test("[1.2] join gives the invite to the agent and follows it until it is a member", async () => {
+Deno.test("join gives the invite to the agent and follows it until it is a member", async () => {
   using folder = temporaryFolder();
   const base = singleNodeStatus();
   await using agent = new AgentSocket(folder.path, {
@@ -275,7 +275,7 @@ Deno.test("join from a terminal copy: the whole line, wrapped, with the command 
   assert.deepEqual(agent.requests, [{ verb: "join", invite: INVITE }]);
 });
 
-Deno.test("[1.2] join ends with the class of a failure that only a person can settle, and its cure", async () => {
+Deno.test("[1.3b] join ends with the class of a failure that only a person can settle, and its cure", async () => {
   using folder = temporaryFolder();
   const failure = (code: string): Failure => ({
     code,
@@ -299,7 +299,7 @@ Deno.test("[1.2] join ends with the class of a failure that only a person can se
   assert.match(stderr, /Make a new one/);
 });
 
-Deno.test("[1.2] join that waits for approval shows what the operator has to type, and ends with 6 in time", async () => {
+Deno.test("join that waits for approval shows what the operator has to type, and ends with 6 in time", async () => {
   using folder = temporaryFolder();
   await using agent = new AgentSocket(folder.path, { status: joining("awaiting-approval") });
   const { code, stderr } = await run(["join", INVITE, "--timeout", "1s", "--socket", agent.socket]);

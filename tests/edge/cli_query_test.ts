@@ -175,7 +175,7 @@ Deno.test("node list shows members and machines that wait; --json has both", asy
   assert.deepEqual(json, { members: status.members, pending: status.pending });
 });
 
-Deno.test("doctor: findings with cause, what was tried and cure; 6 where an error is among them", async () => {
+Deno.test("[1.3b] doctor: findings with cause, what was tried and cure; 6 where an error is among them", async () => {
   using folder = temporaryFolder();
   const base = singleNodeStatus();
   const { network: _, ...rest } = base;
