@@ -82,7 +82,14 @@ export class Agent {
     this.#registrar = new Registrar(this.#ctx, this.#exchange);
     this.#keeper = new AuthorityKeeper(this.#ctx, this.#exchange);
     this.#links = new Links(this.#ctx, (reachable) => this.#connectivity(reachable));
-    this.#joiner = new Joiner(this.#ctx, this.#machine, this.#candidates, this.#exchange, this.#registrar, () => {});
+    this.#joiner = new Joiner(
+      this.#ctx,
+      this.#machine,
+      this.#candidates,
+      this.#exchange,
+      this.#registrar,
+      (stage) => stage === "verified" ? this.#greetOpened() : undefined,
+    );
   }
 
   /** This node's id. */
@@ -264,9 +271,16 @@ export class Agent {
     if (dialled && ctx.state.network?.credential && this.#machine.stage === "verified") {
       this.#exchange.greet(peer.nodeId);
     }
-    if (!dialled && this.#machine.joining && ctx.state.network?.credential && ctx.state.mode !== "isolated") {
-      // Somebody found us first: that is as good as finding them.
+    if (this.#machine.joining && ctx.state.network?.credential && ctx.state.mode !== "isolated") {
+      // Whoever of the two dialed, and for whatever purpose: here is somebody to come back by.
       this.#joiner.feed({ type: "contact", nodeId: peer.nodeId, nowMs: ctx.nowMs });
+    }
+  }
+
+  /** Channels that were opened from here before this node could show itself to their other ends. */
+  #greetOpened(): void {
+    for (const [nodeId, session] of this.#ctx.sessions) {
+      if (session.peer.direction === "outbound" && !session.introduced) this.#exchange.greet(nodeId);
     }
   }
 
