@@ -13,9 +13,9 @@ import type { Capabilities } from "../core/capabilities.ts";
 import { type CborValue, decodeCbor, encodeCbor, record, WireError } from "../core/codec.ts";
 import { keyPairFromSeed } from "../core/crypto.ts";
 import { readEnvelope } from "../core/envelope.ts";
-import { nodeIdOf, publicKeyOf, shortNodeId } from "../core/ids.ts";
+import { formatAddress, nodeIdOf, parseAddress, publicKeyOf, shortNodeId } from "../core/ids.ts";
 import type { Entropy, Rng } from "../core/rng.ts";
-import { AUTHORITY, CandidateSet, NEVER_MS } from "../bootstrap/candidates.ts";
+import { AUTHORITY, type Candidate, CandidateSet, NEVER_MS } from "../bootstrap/candidates.ts";
 import { JoinMachine, type Stage } from "../bootstrap/join_machine.ts";
 import { AuthorityChain, encodeEpoch, signEpoch } from "../identity/authority.ts";
 import { openCredential } from "../identity/credential.ts";
@@ -71,6 +71,8 @@ export class Agent {
   readonly #links: Links;
   readonly #gate = new CommandGate();
   #startedMs = 0;
+  /** When a node that leaves forgets its network. */
+  #forgetAtMs: number | undefined;
   /** Addresses changed before there was a record to publish them in. */
   #started = false;
 
@@ -162,7 +164,7 @@ export class Agent {
         ctx.capabilities = event.capabilities;
         return this.#refreshSelf();
       case "candidate":
-        this.#candidates.add(event.candidate);
+        this.#addCandidate(event.candidate);
         return this.#joiner.noteCandidates();
       case "peer-up":
         return this.#peerUp(event.peer);
@@ -185,6 +187,10 @@ export class Agent {
   #work(): void {
     const ctx = this.#ctx;
     if (!this.#started) return;
+    if (this.#forgetAtMs !== undefined && ctx.nowMs >= this.#forgetAtMs) {
+      this.#forgetAtMs = undefined;
+      this.#clear();
+    }
     for (const nodeId of ctx.state.members.expire(ctx.nowMs)) {
       ctx.log("warn", "member-dead", `${this.#nameOf(nodeId)} is not reachable any more`, { node: nodeId });
     }
@@ -193,6 +199,7 @@ export class Agent {
       times.push(this.#exchange.wake(), this.#registrar.wake(), this.#keeper.wake());
     }
     this.#candidates.expire(ctx.nowMs);
+    if (this.#forgetAtMs !== undefined) times.push(this.#forgetAtMs);
     const joinMs = this.#machine.nextWakeMs();
     if (joinMs !== undefined) times.push(joinMs);
     for (const one of ctx.state.members.all()) {
@@ -554,6 +561,8 @@ export class Agent {
         this.#needNetwork();
         this.#exchange.publishSelf({ left: true });
         ctx.audit("left", this.nodeId, "this node leaves the network");
+        // The others hear of it first; then this node forgets the network.
+        this.#forgetAtMs = ctx.nowMs + FAREWELL_MS;
         return { left: true };
       default:
         return unreachable(request);
@@ -813,12 +822,19 @@ export class Agent {
     return DEFERRED;
   }
 
+  /** QUIC needs to know who answers; where nobody said, TCP on the same port finds out. */
+  #addCandidate(candidate: Candidate): void {
+    const parsed = parseAddress(candidate.address);
+    const blind = parsed?.transport === "quic" && parsed.nodeId === undefined;
+    this.#candidates.add(blind ? { ...candidate, address: formatAddress({ ...parsed, transport: "tcp" }) } : candidate);
+  }
+
   #addForced(address: string): void {
     this.#addAddress(address, "config");
   }
 
   #addAddress(address: string, source: "config" | "invite"): void {
-    this.#candidates.add({
+    this.#addCandidate({
       address,
       source,
       authority: AUTHORITY[source],
@@ -869,6 +885,9 @@ export class Agent {
     return this.#ctx.state.members.get(nodeId)?.membership.name ?? shortNodeId(nodeId);
   }
 }
+
+/** Time for the others to hear that this node leaves. */
+const FAREWELL_MS = 1_500;
 
 /** The answer comes in a later step, or from the driver. */
 const DEFERRED = Symbol("deferred");
