@@ -207,7 +207,7 @@ Deno.test("Ctrl-C: the node is told to stop, and its exit code is the command's"
 
 Deno.test("On a terminal a moving line shows the stage; everyday log lines stay away unless asked for", async () => {
   using folder = temporaryFolder();
-  const logs = ["2026-11-23T04:00:00.000Z info  dull", "2026-11-23T04:00:00.000Z warn  alarm"];
+  const logs = ["04:00:00.000 INFO  node: dull", "04:00:00.000 WARN  node: alarm"];
   const statuses = [at("discovering"), at("verified", ["discovering", "verified"])];
   const up = (...flags: string[]) =>
     run(["up", "--state", folder.path, ...flags], { startNode: nodeThat({ statuses, logs }), terminal: true });

@@ -250,7 +250,7 @@ function withLogFormat(context: Context, config: Config): Config {
 /** A person at a terminal sees progress instead of the log's everyday lines, unless a level was asked for. */
 function hidesLog(context: Context, loaded: LoadedConfig, line: string): boolean {
   return context.deps.stderr.isTerminal && loaded.origins.get("log.level")?.source === "default" &&
-    /^\S+ (debug|info)\s/.test(line);
+    /^\S+ (debug|info)\s/i.test(line);
 }
 
 async function followStart(
