@@ -38,6 +38,9 @@ export interface NotifierOptions {
   readonly onError?: (error: unknown) => void;
 }
 
+/** Longest wait for messages under way when closing, in milliseconds. */
+const CLOSE_MS_MAX = 500;
+
 /** Messages under way at most; more than that means that systemd does not read, and the newest is dropped. */
 const UNDER_WAY_MAX = 16;
 
@@ -123,6 +126,8 @@ class SocketNotifier implements ServiceNotifier {
   #underWay = 0;
   #reported = false;
   #closed = false;
+  /** Whether the socket is gone. */
+  #released = false;
 
   constructor(options: SocketNotifierOptions) {
     this.#own = options.own;
@@ -158,11 +163,16 @@ class SocketNotifier implements ServiceNotifier {
     this.#send([`EXTEND_TIMEOUT_USEC=${Math.round(ms * 1000)}`]);
   }
 
-  /** Waits for messages under way, and closes. */
+  /** Waits a moment for messages under way, and closes. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await this.#last;
+    // Whoever does not read must not keep the service from ending.
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<void>((resolve) => timer = setTimeout(resolve, CLOSE_MS_MAX));
+    await Promise.race([this.#last, late]);
+    clearTimeout(timer);
+    this.#released = true;
     this.#own.socket.close();
     if (this.#own.file !== undefined) await Deno.remove(this.#own.file).catch(() => {});
   }
@@ -174,6 +184,7 @@ class SocketNotifier implements ServiceNotifier {
     // One after the other: READY must not overtake a STATUS.
     this.#last = this.#last.then(async () => {
       try {
+        if (this.#released) return;
         await this.#own.socket.send(message, { transport: "unixpacket", path: this.#path });
       } catch (error) {
         if (!this.#reported) this.#onError?.(error);

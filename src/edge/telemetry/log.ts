@@ -267,6 +267,11 @@ class Child implements Logger {
   }
 }
 
+/** A number as a name would move before the fields of the schema, and `__proto__` would not be a field at all. */
+function safeName(key: string): string {
+  return RESERVED.has(key) || /^\d+$|^__proto__$/.test(key) ? `${key}_` : key;
+}
+
 interface LineParts {
   readonly nowMs: number;
   readonly level: LogLevel;
@@ -287,8 +292,7 @@ function makeLine(parts: LineParts): LogLine {
   };
   for (const [key, value] of Object.entries(fields)) {
     if (value === undefined) continue;
-    const name = RESERVED.has(key) ? `${key}_` : key;
-    (line as Record<string, Loggable>)[name] = isSecretKey(key) ? REDACTED : redact(value);
+    (line as Record<string, Loggable>)[safeName(key)] = isSecretKey(key) ? REDACTED : redact(value);
   }
   const size = JSON.stringify(line).length;
   if (size <= FIELDS_CHARS_MAX) return line;

@@ -235,5 +235,7 @@ function escapeLabel(value: string): string {
 
 function numberText(value: number): string {
   if (Number.isNaN(value)) return "NaN";
-  return Number.isFinite(value) ? String(value) : value > 0 ? "+Inf" : "-Inf";
+  // 15 digits are exact; the 16th and 17th are what the conversion to seconds leaves behind.
+  if (Number.isFinite(value)) return String(Number.isInteger(value) ? value : Number(value.toPrecision(15)));
+  return value > 0 ? "+Inf" : "-Inf";
 }

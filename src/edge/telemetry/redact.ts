@@ -94,7 +94,8 @@ function redactObject(value: object, depth: number): Loggable {
 function redactEntries(entries: readonly (readonly [string, unknown])[], depth: number): Loggable {
   const result: Record<string, Loggable> = {};
   for (const [key, item] of entries.slice(0, ITEMS_MAX)) {
-    if (item !== undefined) result[key.slice(0, 100)] = isSecretKey(key) ? REDACTED : redact(item, depth + 1);
+    const name = key === "__proto__" ? "__proto__ " : key.slice(0, 100);
+    if (item !== undefined) result[name] = isSecretKey(key) ? REDACTED : redact(item, depth + 1);
   }
   if (entries.length > ITEMS_MAX) result["…"] = entries.length - ITEMS_MAX;
   return result;
