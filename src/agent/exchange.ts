@@ -190,11 +190,13 @@ export class Exchange {
   /** Regular work; returns when it wants to be woken. */
   wake(): number {
     const { ctx } = this;
+    for (const [nodeId, againMs] of this.#introduceAgainMs) {
+      // The other side may have come to us meanwhile: an entry that nobody needs must not wake us for ever.
+      const wanted = ctx.sessions.get(nodeId)?.introduced === false;
+      if (!wanted) this.#introduceAgainMs.delete(nodeId);
+      else if (ctx.nowMs >= againMs) this.greet(nodeId);
+    }
     for (const [nodeId, session] of ctx.sessions) {
-      const againMs = this.#introduceAgainMs.get(nodeId);
-      if (!session.member && session.peer.direction === "outbound" && againMs !== undefined && ctx.nowMs >= againMs) {
-        this.greet(nodeId);
-      }
       const credential = ctx.state.members.get(nodeId)?.membership;
       // An open channel does not outlive the credential that opened it.
       if (session.member && credential && credential.expiresMs + CLOCK_SKEW_MS < ctx.nowMs) {
