@@ -21,7 +21,7 @@ import type { Role } from "../../core/roles.ts";
 import { HISTORY_SAMPLES_MAX, HISTORY_STEP_MS } from "../telemetry/history.ts";
 import { DASHBOARD_SCRIPT } from "./dashboard_script.ts";
 import { DASHBOARD_STYLE } from "./dashboard_style.ts";
-import { bytes, count, duration, plural, relative, roundTrip } from "./format.ts";
+import { bytes, coarse, count, duration, plural, relative, roundTrip } from "./format.ts";
 import { type Html, html, type HtmlValue, raw } from "./html.ts";
 import { plot, type PlotLine, plotTop, rates, web } from "./plots.ts";
 
@@ -256,7 +256,7 @@ function tiles(status: Status): Html {
   }${
     tile(
       "Credential",
-      credential ? html`${span(credential.expiresMs - nowMs)} <small>left</small>` : "none",
+      credential ? html`${coarse(credential.expiresMs - nowMs)} <small>left</small>` : "none",
       credential ? html`renews ${ago(credential.renewAtMs, nowMs)}` : "comes with membership",
     )
   }${

@@ -31,18 +31,19 @@ export function duration(ms: number): string {
   return hours % 24 && days < 14 ? `${days} d ${hours % 24} h` : `${days} d`;
 }
 
+/** A duration by its largest unit: `4 s`, `12 min`, `3 h`, `2 d`. */
+export function coarse(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  return seconds < 48 * 3600 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} d`;
+}
+
 /** How far `atMs` is from `nowMs`, by its largest unit: `now`, `5 s ago`, `in 23 h`. */
 export function relative(atMs: number, nowMs: number): string {
   const distance = atMs - nowMs;
-  const seconds = Math.round(Math.abs(distance) / 1000);
-  if (seconds < 1) return "now";
-  const text = seconds < 60
-    ? `${seconds} s`
-    : seconds < 3600
-    ? `${Math.floor(seconds / 60)} min`
-    : seconds < 48 * 3600
-    ? `${Math.floor(seconds / 3600)} h`
-    : `${Math.floor(seconds / 86400)} d`;
+  if (Math.abs(distance) < 500) return "now";
+  const text = coarse(Math.abs(distance));
   return distance > 0 ? `in ${text}` : `${text} ago`;
 }
 
