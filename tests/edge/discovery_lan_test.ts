@@ -277,3 +277,27 @@ Deno.test("decodeDns() survives any bytes and any change of a real message", () 
     if (message) assert.ok(message.records.length <= 256);
   }
 });
+
+Deno.test("[1.1e] a port that another program holds is reported, and taken as soon as it is free", async () => {
+  const beaconPort = freeUdpPort();
+  // Without address reuse: nobody else can bind it.
+  const other = Deno.listenDatagram({ transport: "udp", hostname: "0.0.0.0", port: beaconPort });
+  const node = makeNode(1, { multicast: true, broadcast: true, beaconPort });
+  try {
+    await withNodes([node], async () => {
+      await until("both ways fail", () => {
+        const failed = node.reports.filter((one) => one.state === "failed" && one.detail.includes("in use"));
+        return new Set(failed.map((one) => one.source)).size === 2;
+      });
+      assert.equal(node.discovery.describe().packetsOut, 0);
+      other.close();
+      await until("it asks", () => node.discovery.describe().packetsOut >= 2);
+    });
+  } finally {
+    try {
+      other.close();
+    } catch {
+      // Closed above.
+    }
+  }
+});

@@ -257,6 +257,19 @@ for (const source of ["multicast", "broadcast", "mdns"]) {
   });
 }
 
+test("[1.1c] hosts without any IPv4 address find each other by multicast", async (lab) => {
+  const [a, b] = [await lab.host("a", 1), await lab.host("b", 2)];
+  for (const space of [a, b]) {
+    for (const device of ["eth0", "eth1"]) await ip("-4", "-n", space, "addr", "flush", "dev", device);
+  }
+  const member = new Runner(lab, a, 1, { mode: "member", announce: announce(1).slice(1), options: {} });
+  const joiner = new Runner(lab, b, 2, { options: {} });
+  await joiner.until("its address", () => joiner.candidates().length > 0);
+  assert.equal(joiner.candidates()[0]!.source, "multicast");
+  await joiner.stop();
+  await member.stop();
+});
+
 test("[1.1b] a host finds its network by DNS alone (dnsmasq)", async (lab) => {
   const [a, b] = [await lab.host("a", 1), await lab.host("b", 2)];
   const nodeId = nodeIdOf(keyPairFromSeed(fromHex("01".repeat(32))!).publicKey);

@@ -58,6 +58,8 @@ class AllSources implements Discovery, SourceContext {
   #mode: DiscoveryMode = "seeking";
   #announced: readonly string[] = [];
   #started = false;
+  /** Looks at the interfaces in a row at which some socket could not be opened. */
+  #troubles = 0;
   #packetsIn = 0;
   #packetsOut = 0;
   #bytesIn = 0;
@@ -310,8 +312,11 @@ class AllSources implements Discovery, SourceContext {
       if (this.#abort.signal.aborted) return;
       const { interfacesMemberMs, interfacesSeekingMs } = this.timing;
       const regularMs = this.#mode === "member" ? interfacesMemberMs : interfacesSeekingMs;
-      // An IPv6 address cannot be bound during its first seconds, while it is checked for duplicates.
-      const waitMs = troubled.some(Boolean) ? Math.min(regularMs, INTERFACES_AGAIN_MS) : regularMs;
+      // An IPv6 address cannot be bound during its first seconds, while it is checked for duplicates; a port that
+      // another program holds stays so, and is asked for ever less often.
+      this.#troubles = troubled.some(Boolean) ? this.#troubles + 1 : 0;
+      const soonMs = INTERFACES_AGAIN_MS * 2 ** Math.min(this.#troubles - 1, 10);
+      const waitMs = this.#troubles > 0 ? Math.min(regularMs, soonMs) : regularMs;
       clearTimeout(this.#interfacesTimer);
       this.#interfacesTimer = setTimeout(() => this.#look(), waitMs);
     });
@@ -417,7 +422,7 @@ class KnownAddresses implements Source {
 }
 
 const LAN_SOURCES: ReadonlySet<CandidateSource> = new Set(["mdns", "multicast", "broadcast"]);
-const INTERFACES_AGAIN_MS = 1_500;
+const INTERFACES_AGAIN_MS = 1_000;
 const DETAIL_CHARS_MAX = 1_000;
 
 /**
