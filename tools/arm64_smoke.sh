@@ -44,16 +44,15 @@ exercise() {
   shift
   state=$(mktemp -d -p "$scratch")
   "$@" version || { echo "FAILED $name: version" >&2; return 1; }
-  MYCELIUM_PORT=0 MYCELIUM_HTTP_LISTEN=127.0.0.1:0 "$@" up --state "$state" >"$state.log" 2>&1 &
+  MYCELIUM_PORT=0 MYCELIUM_HTTP_LISTEN=127.0.0.1:0 "$@" up --network arm64 --listen 127.0.0.1 --no-mdns --no-multicast --no-broadcast \
+    --json --state "$state" >"$state.log" 2>&1 &
   node=$!
-  for _ in $(seq 60); do
-    sleep 2
+  for _ in $(seq 240); do
+    sleep 0.5
     kill -0 "$node" 2>/dev/null || break
-    [[ -S $state/agent.sock ]] || continue
-    status=$("$@" status --json --state "$state" 2>/dev/null) && grep -q '"verified"' <<<"$status" && break
-    status=
+    grep -q '"event":"ready"' "$state.log" && status=$("$@" status --json --state "$state") && break
   done
-  if [[ -z $status ]]; then
+  if ! grep -q '"verified"' <<<"$status"; then
     echo "FAILED $name: no verified node in $((SECONDS - started)) s" >&2
     tail -30 "$state.log" >&2
     return 1
