@@ -1,9 +1,7 @@
 /** Entry of the program: flags → configuration → node. The only place that ends the process. @module */
 
 import { runCli, systemDeps } from "./src/cli/mod.ts";
-import { runNode } from "./src/edge/node.ts";
 import { BUILD_INFO } from "./src/edge/process/build_info.ts";
-import { readStoredState } from "./src/edge/stored_state.ts";
 
 // A handshake that the other side refused can surface in the runtime after we have dealt with it.
 globalThis.addEventListener("unhandledrejection", (event) => {
@@ -13,9 +11,10 @@ globalThis.addEventListener("unhandledrejection", (event) => {
   );
 });
 
+// Loaded when a node is started: commands that only talk to one take half of the time and memory without libp2p.
 using deps = systemDeps({
-  startNode: runNode,
-  readState: readStoredState,
+  startNode: async (options) => (await import("./src/edge/node.ts")).runNode(options),
+  readState: async (stateDir) => (await import("./src/edge/stored_state.ts")).readStoredState(stateDir),
   version: {
     version: BUILD_INFO.version,
     commit: BUILD_INFO.commit,
