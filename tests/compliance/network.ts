@@ -227,6 +227,19 @@ export function networkCompliance(implementation: Implementation): void {
     });
   });
 
+  test("Network: the signal of a dial has no power over the channel that came of it", async () => {
+    const [a, b] = [make(), make()];
+    b.onCall = (call) => call.send(call.body);
+    await withNodes([a, b], async () => {
+      const aborter = new AbortController();
+      await a.network.dial(b.address, { signal: aborter.signal });
+      aborter.abort();
+      await sleep(100);
+      deepStrictEqual(await a.call(b, "echo", utf8("x")), [utf8("x")]);
+      deepStrictEqual(a.gone, []);
+    });
+  });
+
   test("[2.2d] Network: two nodes that dial each other at once report one channel each", async () => {
     for (let round = 0; round < 4; round++) {
       const [a, b] = [make(), make()];

@@ -1,6 +1,13 @@
 /** {@linkcode Network} on libp2p: which channels there are, which one of a node counts, and calls over it. @module */
 
-import { type Connection, type PrivateKey, type Stream, type Transport, type Upgrader } from "@libp2p/interface";
+import {
+  type Connection,
+  type MultiaddrConnection,
+  type PrivateKey,
+  type Stream,
+  type Transport,
+  type Upgrader,
+} from "@libp2p/interface";
 import { createLibp2p } from "libp2p";
 import { tcp } from "@libp2p/tcp";
 import { noise, pureJsCrypto } from "@chainsafe/libp2p-noise";
@@ -298,7 +305,10 @@ class P2pNetwork implements Network {
       throw new CallError("overloaded", `Cannot dial "${address}": all ${this.#channels.size} channels are taken`);
     }
     const dialing: Dialing = { aborter: new AbortController(), connected: false };
-    const signal = AbortSignal.any([options.signal, dialing.aborter.signal]);
+    // Not the caller's signal itself: a socket that got it may close when it aborts long after the dial (Deno 2.6).
+    const { signal } = dialing.aborter;
+    const onAbort = () => dialing.aborter.abort(options.signal.reason);
+    options.signal.addEventListener("abort", onAbort, { once: true });
     if (target.nodeId) addTo(this.#dialing, target.nodeId, dialing);
     // Whoever opens the channel first, this dial is done.
     const other = target.nodeId ? this.#awaitPeer(target.nodeId, signal) : undefined;
@@ -322,6 +332,7 @@ class P2pNetwork implements Network {
       throw dialError(error, address, phase);
     } finally {
       other?.dispose();
+      options.signal.removeEventListener("abort", onAbort);
       if (target.nodeId) removeFrom(this.#dialing, target.nodeId, dialing);
     }
   }
@@ -761,7 +772,10 @@ function dialError(error: unknown, address: string, phase: string): CallError {
   return new CallError("unreachable", `Cannot dial "${address}": ${message}`, { cause: error });
 }
 
-/** A libp2p transport with a bound on inbound handshakes under way, and with those that fail counted. */
+/**
+ * A libp2p TCP transport whose sockets send at once, with a bound on inbound handshakes under way, and with those that
+ * fail counted.
+ */
 function guarded(
   transport: Transport,
   options: {
@@ -770,6 +784,15 @@ function guarded(
   },
 ): Transport {
   let handshakes = 0;
+  const dial = transport.dial.bind(transport);
+  transport.dial = (address, dialOptions) => {
+    const upgrader: Upgrader = Object.create(dialOptions.upgrader);
+    upgrader.upgradeOutbound = (connection, init) => {
+      sendAtOnce(connection);
+      return dialOptions.upgrader.upgradeOutbound(connection, init);
+    };
+    return dial(address, { ...dialOptions, upgrader });
+  };
   const create = transport.createListener.bind(transport);
   transport.createListener = (listenerOptions) => {
     const upgrader: Upgrader = Object.create(listenerOptions.upgrader);
@@ -779,6 +802,7 @@ function guarded(
         throw new Error("too many handshakes under way");
       }
       handshakes++;
+      sendAtOnce(connection);
       try {
         await listenerOptions.upgrader.upgradeInbound(connection, init);
       } catch (error) {
@@ -791,6 +815,11 @@ function guarded(
     return create({ ...listenerOptions, upgrader });
   };
   return transport;
+}
+
+/** Small writes must not wait for acknowledgements; the options of libp2p and Deno do not reach every socket. */
+function sendAtOnce(connection: MultiaddrConnection): void {
+  (connection as unknown as { readonly socket: { setNoDelay(on: boolean): void } }).socket.setNoDelay(true);
 }
 
 /** Behind another pre-shared key everything is noise, so what fails before Noise has begun is another network. */
