@@ -1,0 +1,106 @@
+/**
+ * What must hold after every step of every agent, whatever the network, the disks and the neighbours do.
+ *
+ * Written from the design, not from the code: signatures and bounds are checked anew here.
+ *
+ * @module
+ */
+
+import { toHex } from "../../src/core/bytes.ts";
+import { LIMITS } from "../../src/core/limits.ts";
+import { epochHash } from "../../src/identity/authority.ts";
+import { CLOCK_SKEW_MS, openCredential } from "../../src/identity/credential.ts";
+import { openMember } from "../../src/membership/record.ts";
+import type { Member } from "../../src/membership/table.ts";
+import type { Host, World } from "./world.ts";
+
+/** Steps that one agent may take in one simulated second: past it, something spins. */
+export const STEPS_PER_SECOND_MAX = 400;
+
+/** Checks the safety of a world, host by host as they step. */
+export class Checkers {
+  world: World | undefined;
+  /** Hash of each epoch of each network, by the first who had it. */
+  readonly #epochs = new Map<string, string>();
+  /** Every key that was ever an issuer, by network. */
+  readonly #issuers = new Map<string, Set<string>>();
+  readonly #checkedRows = new WeakSet<Member>();
+  readonly #checkedChains = new WeakSet<object>();
+  /** Nodes that joined by each invite, over all hosts and times. */
+  readonly usedBy = new Map<string, Set<string>>();
+  /** Uses of each invite, as tests or the swarm made them. */
+  readonly uses = new Map<string, number>();
+  /** Whether issuers may count the uses of one invite at the same time: they were cut off or crashed. */
+  issuersParted = false;
+
+  /** Throws where something that must hold does not. */
+  readonly check = (host: Host): void => {
+    const { state, sessions } = host.view;
+    const network = state.network;
+    const fail = (what: string): never => {
+      throw new Error(`SAFETY: ${host.name}: ${what}\n${this.world?.describe()}\n${this.world?.recent()}`);
+    };
+    const nowMs = this.world!.local(host);
+
+    if (host.stepsInSecond > STEPS_PER_SECOND_MAX) fail(`${host.stepsInSecond} steps in one second`);
+    if (state.members.size > LIMITS.membersMax) fail("too many members");
+    if (state.revocations.size > LIMITS.revocationsMax) fail("too many revocations");
+    if (state.pending.size > LIMITS.pendingJoinsMax) fail("too many pending joins");
+    if (state.assignments.size > LIMITS.assignmentsMax) fail("too many assignments");
+    if (state.grants.size > LIMITS.invitesMax + LIMITS.pendingJoinsMax) fail("too many grants");
+    if (host.view.candidates > LIMITS.candidatesMax) fail("too many candidates");
+    if (sessions.size > LIMITS.channelsMax) fail("too many sessions");
+
+    if (!network) {
+      if (state.members.size > 0) fail("members without a network");
+      return;
+    }
+    const name = toHex(network.networkId);
+    const chain = network.chain;
+    if (chain && !this.#checkedChains.has(chain)) {
+      this.#checkedChains.add(chain);
+      const issuers = this.#issuers.get(name) ?? new Set();
+      this.#issuers.set(name, issuers);
+      chain.since(1).forEach((signed, i) => {
+        const key = `${name}/${i + 1}`;
+        const hash = toHex(epochHash(signed.payload));
+        const known = this.#epochs.get(key);
+        if (known !== undefined && known !== hash) fail(`authority epoch ${i + 1} forks`);
+        this.#epochs.set(key, hash);
+      });
+      for (const issuer of chain.issuers) issuers.add(toHex(issuer));
+    }
+    for (const member of state.members.all()) {
+      if (this.#checkedRows.has(member)) continue;
+      this.#checkedRows.add(member);
+      const credential = openCredential(member.credentialEnvelope, network.networkId);
+      openMember(member.recordEnvelope, network.networkId);
+      if (toHex(credential.subject) !== toHex(member.publicKey)) fail("a credential is about another key");
+      if (toHex(member.recordEnvelope.signer) !== toHex(member.publicKey)) fail("a record is signed by another key");
+      if (!this.#issuers.get(name)?.has(toHex(member.credentialEnvelope.signer))) {
+        fail(`${member.nodeId} has a credential of one who never was an issuer`);
+      }
+      if (member.membership.issuedMs !== credential.issuedMs) fail("a row says another date than its credential");
+      if (credential.via) {
+        const id = toHex(credential.via);
+        const nodes = this.usedBy.get(id) ?? new Set();
+        this.usedBy.set(id, nodes.add(member.nodeId));
+        const uses = this.uses.get(id) ?? Infinity;
+        const issuers = this.issuersParted ? Math.max(1, this.#issuers.get(name)?.size ?? 1) : 1;
+        if (nodes.size > uses * issuers) fail(`invite ${id} of ${uses} uses was used by ${nodes.size}`);
+      }
+    }
+    for (const [nodeId, session] of sessions) {
+      if (session.peer.nodeId !== nodeId) fail("a session is under another name");
+      if (!session.member) continue;
+      if (state.revocations.get("node", session.peer.publicKey)) fail(`${nodeId} is revoked and has a session`);
+      const row = state.members.get(nodeId);
+      if (!row) return fail(`${nodeId} has a session and is no member`);
+      if (row.membership.expiresMs + 2 * CLOCK_SKEW_MS < nowMs) {
+        fail(`${nodeId} has a session, its credential expired ${nowMs - row.membership.expiresMs} ms ago`);
+      }
+      // Nobody's word but the channel's decides who is at the other end.
+      if (toHex(row.publicKey) !== toHex(session.peer.publicKey)) fail(`${nodeId} has a session with another key`);
+    }
+  };
+}
