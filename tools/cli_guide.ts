@@ -3,6 +3,6 @@
 import { guide } from "../src/cli/guide.ts";
 import { createProgram } from "../src/cli/program.ts";
 
-const silent = { write: () => {}, isTerminal: false, columns: 80 };
+const silent = { write: () => {}, isTerminal: false, columns: 80, rows: 24 };
 const program = createProgram({ stdout: silent, stderr: silent, env: {} }, () => {});
 await Deno.writeTextFile(new URL("../docs/guide/cli.md", import.meta.url), guide(program));

@@ -13,6 +13,8 @@ export interface OutputStream {
   readonly isTerminal: boolean;
   /** Width of the terminal; 80 where it is none. */
   readonly columns: number;
+  /** Height of the terminal; 24 where it is none. */
+  readonly rows: number;
 }
 
 /** Where answers come from. */
@@ -139,6 +141,16 @@ export function systemDeps(parts: ProgramParts, end: (code: number) => void): Cl
 function outputOf(file: typeof Deno.stdout): OutputStream {
   const encoder = new TextEncoder();
   const isTerminal = file.isTerminal();
+  const size = () => {
+    const preset = { columns: 80, rows: 24 };
+    if (!isTerminal) return preset;
+    try {
+      const { columns, rows } = Deno.consoleSize();
+      return { columns: columns || preset.columns, rows: rows || preset.rows };
+    } catch {
+      return preset;
+    }
+  };
   return {
     isTerminal,
     write(text) {
@@ -151,12 +163,10 @@ function outputOf(file: typeof Deno.stdout): OutputStream {
       }
     },
     get columns() {
-      if (!isTerminal) return 80;
-      try {
-        return Deno.consoleSize().columns || 80;
-      } catch {
-        return 80;
-      }
+      return size().columns;
+    },
+    get rows() {
+      return size().rows;
     },
   };
 }

@@ -20,6 +20,8 @@ const NESTING_MAX = 64;
 /** Where the configuration of a machine is. */
 export const CONFIG_FILE = "/etc/mycelium/config.yaml";
 
+/** An invite, whole or not; a file may well be called myc1 and a little more. */
+const INVITE = /^\s*myc1[A-Za-z0-9_-]{24}/;
 const NAME = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/;
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const DOMAIN = /^(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9]([A-Za-z0-9-]{0,62}))*\.?$/;
@@ -45,7 +47,7 @@ const text = (check: (value: string) => boolean) => z.string().max(4096).refine(
 /** An invite where a path belongs is a secret in a file that many may read. */
 const path = (description: string) =>
   setting(
-    z.string().min(1).max(4096).refine((value) => !value.startsWith("myc1") && !value.includes("\0")).optional(),
+    z.string().min(1).max(4096).refine((value) => !INVITE.test(value) && !value.includes("\0")).optional(),
     "the path of a file",
     description,
   );
@@ -609,7 +611,7 @@ function wantedOf(name: string): string {
 }
 
 function causeOf(value: unknown, error: z.ZodError): string {
-  if (typeof value === "string" && value.startsWith("myc1")) return "that is an invite itself, and secret";
+  if (typeof value === "string" && INVITE.test(value)) return "that is an invite itself, and secret";
   const issue = error.issues[0];
   if (Array.isArray(value) && typeof issue?.path[0] === "number") {
     const item: unknown = value[issue.path[0]];
@@ -630,14 +632,14 @@ function kindOf(value: unknown): string {
 
 /** The value as a message may show it. */
 function valueOf(value: unknown): { value?: string } {
-  if (value === undefined || typeof value === "string" && value.startsWith("myc1")) return {};
+  if (value === undefined || typeof value === "string" && INVITE.test(value)) return {};
   return { value: show(redact(value)) };
 }
 
 /** Takes out what may be secret: invites, and user and password in addresses. */
 function redact(value: unknown, depth = 0): unknown {
   if (typeof value === "string") {
-    return value.replaceAll(/myc1[A-Za-z0-9_-]*/g, "myc1…").replaceAll(/:\/\/[^/@\s]*@/g, "://…@");
+    return value.replaceAll(/myc1[A-Za-z0-9_-]{24,}/g, "myc1…").replaceAll(/:\/\/[^/@\s]*@/g, "://…@");
   }
   if (Array.isArray(value)) return depth > 4 ? "…" : value.slice(0, 256).map((item) => redact(item, depth + 1));
   if (typeof value === "object" && value !== null && !(value instanceof Map)) {

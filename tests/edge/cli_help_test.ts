@@ -8,7 +8,7 @@ import { guide } from "../../src/cli/guide.ts";
 import { createProgram } from "../../src/cli/program.ts";
 import { run, temporaryFolder } from "../testkit/cli.ts";
 
-const silent = { write: () => {}, isTerminal: false, columns: 80 };
+const silent = { write: () => {}, isTerminal: false, columns: 80, rows: 24 };
 const program = createProgram({ stdout: silent, stderr: silent, env: {} }, () => {});
 
 /** Words of every command that help shows. */

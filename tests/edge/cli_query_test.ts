@@ -114,6 +114,36 @@ Deno.test("status --watch shows each change until Ctrl-C, as lines where stdout 
   }
 });
 
+Deno.test("status --watch on a terminal draws in place, and no more lines than there are rows", async () => {
+  using folder = temporaryFolder();
+  await using agent = new AgentSocket(folder.path, { status: troubledStatus() });
+  const stop = new AbortController();
+  const drawn: string[] = [];
+  await run(["status", "--watch", "--socket", agent.socket], {
+    terminal: true,
+    signal: stop.signal,
+    onOutput: (text) => drawn.push(text) >= 2 && stop.abort(),
+  });
+  assert.ok(drawn[0]!.startsWith("\u001b[2J\u001b[H"));
+  assert.ok(drawn[1]!.startsWith("\u001b[H"));
+  for (const text of drawn) {
+    assert.ok(text.endsWith("\u001b[J"));
+    assert.ok(text.split("\n").length <= 24);
+  }
+});
+
+Deno.test("doctor looks at the folder of the agent that answered, wherever it was found", async () => {
+  using folder = temporaryFolder();
+  const state = join(folder.path, "mycelium-data");
+  Deno.mkdirSync(state, { mode: 0o755 });
+  const options = { cwd: folder.path, env: { HOME: folder.path }, nowMs: FIXTURE_NOW_MS };
+  assert.match((await run(["doctor"], options)).stdout, new RegExp(`state-permissions\\]\\n +tried: ${state}`));
+  await using _agent = new AgentSocket(state, { status: singleNodeStatus() });
+  const { code, stdout } = await run(["doctor"], options);
+  assert.equal(code, 0);
+  assert.match(stdout, new RegExp(`state-permissions\\]\\n +tried: ${state}`));
+});
+
 Deno.test("status --watch --json prints one document a line", async () => {
   using folder = temporaryFolder();
   await using agent = new AgentSocket(folder.path, { status: singleNodeStatus() });

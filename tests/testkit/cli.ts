@@ -17,7 +17,7 @@ import type { StatusChange } from "../../src/edge/http/view.ts";
 
 /** A temporary folder that goes with the test. */
 export function temporaryFolder(): Disposable & { readonly path: string } {
-  const path = Deno.makeTempDirSync({ prefix: "myc" });
+  const path = Deno.makeTempDirSync({ prefix: "cli-" });
   return { path, [Symbol.dispose]: () => Deno.removeSync(path, { recursive: true }) };
 }
 
@@ -126,8 +126,9 @@ export async function run(args: readonly string[], options: RunOptions = {}): Pr
       },
       isTerminal: terminal,
       columns,
+      rows: 24,
     },
-    stderr: { write: (text) => void (stderr += text), isTerminal: terminal, columns },
+    stderr: { write: (text) => void (stderr += text), isTerminal: terminal, columns, rows: 24 },
     stdin: {
       isTerminal: terminal,
       readLine: () => Promise.resolve(lines.shift()),

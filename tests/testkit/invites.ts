@@ -6,7 +6,7 @@ import { createInvite, formatInvite } from "../../src/identity/invite.ts";
 
 /** A whole invite that is good until `expiresMs`. */
 export function testInvite(expiresMs: number): string {
-  return formatInvite(createInvite({
+  const options = {
     seed: sha256(utf8("invite")),
     networkId: sha256(utf8("network")),
     discoverySecret: sha256(utf8("secret")),
@@ -17,5 +17,7 @@ export function testInvite(expiresMs: number): string {
     createdMs: expiresMs - 86_400_000,
     expiresMs,
     approval: false,
-  }));
+    anchor: { epoch: 0, hash: sha256(utf8("epoch")) },
+  };
+  return formatInvite(createInvite(options));
 }

@@ -2,12 +2,14 @@
 
 import type { Command } from "commander";
 import { statfs } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { Status } from "../../agent/status.ts";
 import { ConfigError, describeProblem, httpAddress, listenAddresses, type LoadedConfig } from "../../edge/config.ts";
 import type { Context, Register } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { diskFinding, diskIsLow, type Finding, findingsOf, SEVERITIES, sortFindings } from "../findings.ts";
 import { duration, safe, type Style } from "../output.ts";
+import { socketCandidates } from "../socket.ts";
 import { configOf, examples, placesOf } from "./up.ts";
 
 const STYLES: Readonly<Record<string, Style>> = { error: "red", warning: "yellow", info: "cyan" };
@@ -24,9 +26,9 @@ export function registerDoctor(program: Command, register: Register): void {
     const findings: Finding[] = [];
     const checked: string[] = [];
     const loaded = await checkConfig(context, command, findings, checked);
-    const status = await readAgent(context, findings, checked);
+    const { status, socket } = await readAgent(context, findings, checked);
     if (status) findings.push(...findingsOf(status, context.deps.now()));
-    if (loaded) await checkMachine(context, loaded, status !== undefined, findings, checked);
+    if (loaded) await checkMachine(context, loaded, socket, findings, checked);
     return print(context, sortFindings(findings), checked, status);
   });
 }
@@ -66,29 +68,36 @@ async function checkConfig(
   }
 }
 
-async function readAgent(context: Context, findings: Finding[], checked: string[]): Promise<Status | undefined> {
+async function readAgent(
+  context: Context,
+  findings: Finding[],
+  checked: string[],
+): Promise<{ readonly status?: Status; readonly socket?: string }> {
   try {
     using client = await context.agent();
     const status = await client.status();
     checked.push(`agent: ${client.socket}, process ${status.process.pid}`);
-    return status;
+    return { status, socket: client.socket };
   } catch (error) {
     if (!(error instanceof CliError)) throw error;
     checked.push("agent");
     findings.push({ severity: "error", code: error.code, what: error.message, tried: "", cure: error.cure });
-    return undefined;
+    return {};
   }
 }
 
 async function checkMachine(
   context: Context,
   loaded: LoadedConfig,
-  running: boolean,
+  socket: string | undefined,
   findings: Finding[],
   checked: string[],
 ): Promise<void> {
   const { config } = loaded;
-  const { stateDir, socketPath } = placesOf(context, config);
+  const running = socket !== undefined;
+  const places = placesOf(context, config);
+  const { socketPath } = places;
+  const stateDir = config.state === undefined ? await stateDirOf(context, socket) ?? places.stateDir : places.stateDir;
   checked.push(`state folder: ${stateDir}`);
   await checkStateDir(context, stateDir, running, findings, checked);
   if (new TextEncoder().encode(socketPath).length > 107) {
@@ -117,6 +126,17 @@ async function checkMachine(
     if (failure) findings.push(portFinding(`${page.hostname}:${page.port}`, failure, "http.listen"));
   }
   checked.push(`ports: ${[...new Set(ports)].join(", ") || "any free one"}`);
+}
+
+/** The folder of the agent that answered, or else the first of the usual ones that is there. */
+async function stateDirOf(context: Context, socket: string | undefined): Promise<string | undefined> {
+  const sockets = socket === undefined ? socketCandidates(context.flags, context.deps) : [socket];
+  // /run holds sockets only.
+  for (const folder of sockets.map(dirname).filter((one) => !one.startsWith("/run/"))) {
+    const info = await Deno.stat(folder).catch(() => undefined);
+    if (info?.isDirectory) return folder;
+  }
+  return undefined;
 }
 
 async function checkStateDir(

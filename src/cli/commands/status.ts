@@ -5,7 +5,7 @@ import type { Status } from "../../agent/status.ts";
 import type { LogLine } from "../client.ts";
 import { type Context, countFlag, type Register } from "../context.ts";
 import { EXIT, usageError } from "../exit.ts";
-import { byteSize, type Cell, duration, instant, type Output, safe, type Style } from "../output.ts";
+import { byteSize, type Cell, duration, instant, Output, safe, type Style } from "../output.ts";
 import { describeFailure, sleep } from "../progress.ts";
 import { examples } from "./up.ts";
 
@@ -146,12 +146,16 @@ function noClient(): { status?: undefined } & Disposable {
 
 async function watch(context: Context, client: Awaited<ReturnType<Context["agent"]>>): Promise<number> {
   const { out, deps } = context;
+  let drawn = false;
   const show = (document: Status) => {
     if (out.json) out.record(document);
     else if (out.onTerminal) {
-      // Home, draw, clear what is left: without the flicker of clearing first.
-      deps.stdout.write("\u001b[H\u001b[2J");
-      printStatus(out, document);
+      // Over what is there, each line cleared behind its end: clearing the screen first would flicker.
+      const text = statusText(context, document).trimEnd().split("\n").slice(0, Math.max(5, deps.stdout.rows - 1));
+      deps.stdout.write(
+        `${drawn ? "" : "\u001b[2J"}\u001b[H${text.map((line) => `${line}\u001b[K\n`).join("")}\u001b[J`,
+      );
+      drawn = true;
     } else {
       const { bootstrap, health, members } = document;
       const alive = members.filter((one) => one.state === "self" || one.state === "alive").length;
@@ -174,6 +178,16 @@ async function watch(context: Context, client: Awaited<ReturnType<Context["agent
     if (!deps.signal.aborted) show(await client.status());
   }
   return EXIT.ok;
+}
+
+/** What {@linkcode printStatus} prints. */
+function statusText(context: Context, status: Status): string {
+  const { deps, flags } = context;
+  let text = "";
+  const { isTerminal, columns, rows } = deps.stdout;
+  const stdout = { write: (part: string) => void (text += part), isTerminal, columns, rows };
+  printStatus(new Output({ ...deps, stdout }, flags), status);
+  return text;
 }
 
 /** The status as a person reads it. */
