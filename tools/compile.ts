@@ -24,8 +24,11 @@ import type { BuildInfo } from "../src/edge/process/build_info.ts";
 
 const ROOT = join(import.meta.dirname ?? ".", "..");
 
-/** Smaller heap for a program that mostly waits. `--lite-mode` would take WebAssembly away. */
-const V8_FLAGS = "--optimize-for-size,--max-semi-space-size=2";
+/**
+ * A small young generation bounds what load adds to the memory, at no measured cost. Not `--optimize-for-size`: 3 MB of
+ * 93 less, and half the speed in code that lives in Maps. Not `--lite-mode`: it takes WebAssembly away.
+ */
+const V8_FLAGS = "--max-semi-space-size=2";
 
 /** CommonJS modules inside the bundle ask for these, which an ES module does not have. */
 const BANNER = 'import{createRequire as __createRequire}from"node:module";' +
