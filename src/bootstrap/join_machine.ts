@@ -33,6 +33,9 @@ export type Stage =
   | "verified"
   | "isolated";
 
+/** Stages that the agent's work leads to; the others are entered by the machine alone. */
+export type Advance = "registering" | "handoff" | "verifying" | "verified";
+
 /** What happens to a {@linkcode JoinMachine}. Time always arrives as an input. */
 export type JoinEvent =
   /** Begin, with an invite (`join`), as a member that comes back (`rejoin`) or as the founder (`form`). */
@@ -50,9 +53,16 @@ export type JoinEvent =
     readonly nowMs: number;
   }
   /** The agent finished the work of the present stage. */
-  | { readonly type: "advanced"; readonly to: Stage; readonly nowMs: number }
+  | { readonly type: "advanced"; readonly to: Advance; readonly nowMs: number }
   /** The work of the present stage failed. */
-  | { readonly type: "failed"; readonly code: CauseCode; readonly tried: string; readonly nowMs: number }
+  | {
+    readonly type: "failed";
+    readonly code: CauseCode;
+    readonly tried: string;
+    /** Said by somebody who has not shown to be of the network: no reason to wait for a person. */
+    readonly hearsay?: boolean;
+    readonly nowMs: number;
+  }
   /** A verified node has lost all others, or has one again. */
   | { readonly type: "connectivity"; readonly reachable: boolean; readonly nowMs: number }
   /** An operator: try at once, or forget and stop. */
@@ -98,6 +108,10 @@ export const DIALS_MAX = 4;
 const RETRY = { baseMs: 500, maxMs: 30_000 } as const;
 const RETRY_SLOW = { baseMs: 15_000, maxMs: 300_000 } as const;
 const POLL = { baseMs: 1_000, maxMs: 10_000 } as const;
+/** Longer than the calls of one poll may take together. */
+const POLL_BUDGET_MS = 30_000;
+/** First try of its own after all others were lost: between this and twice this. */
+const ISOLATED_RETRY_MS = 15_000;
 const FAILURES_MAX = 16;
 const TIMELINE_MAX = 32;
 
@@ -163,6 +177,7 @@ export class JoinMachine {
       case "start":
         this.#plan = event.plan;
         this.#attempt = 0;
+        this.#polls = 0;
         this.#retryAtMs = undefined;
         if (event.plan === "form") return this.#enter("forming", event.nowMs);
         return this.#discover(event.nowMs);
@@ -195,10 +210,12 @@ export class JoinMachine {
       case "failed":
         if (this.#stage === "idle" || this.#stage === "verified") return [];
         if (event.code === "approval-pending") return this.#await(event.tried, event.nowMs);
-        return this.#fail(event.code, event.tried, event.nowMs);
+        return this.#fail(event.code, event.tried, event.nowMs, event.hearsay);
       case "connectivity":
         if (this.#stage === "verified" && !event.reachable) {
           this.#plan = "rejoin";
+          // Most likely somebody comes to us, or a candidate does; but nothing may depend on that.
+          this.#retryAtMs = event.nowMs + ISOLATED_RETRY_MS + this.rng.below(ISOLATED_RETRY_MS + 1);
           return [
             ...this.#note("isolated", "all members", event.nowMs),
             ...this.#enter("isolated", event.nowMs),
@@ -222,6 +239,13 @@ export class JoinMachine {
     }
   }
 
+  /** The clock was set back by this many milliseconds: what was planned keeps its distance from now. */
+  clockSetBack(byMs: number): void {
+    this.#sinceMs -= byMs;
+    if (this.#retryAtMs !== undefined) this.#retryAtMs -= byMs;
+    if (this.#nextDialMs !== undefined) this.#nextDialMs -= byMs;
+  }
+
   /** The next moment at which it wants to be woken. */
   nextWakeMs(): number | undefined {
     const budget = STAGE_BUDGET_MS[this.#stage];
@@ -237,7 +261,9 @@ export class JoinMachine {
     if (this.#retryAtMs !== undefined && nowMs >= this.#retryAtMs) {
       this.#retryAtMs = undefined;
       if (this.#stage === "awaiting-approval" && this.#contact !== undefined) {
-        // Asking again goes the whole way: a challenge is good for one request only.
+        // Asking again goes the whole way: a challenge is good for one request only. Should no answer come at all,
+        // it is asked once more.
+        this.#retryAtMs = nowMs + POLL_BUDGET_MS;
         return [{ type: "authenticate", nodeId: this.#contact }, ...this.#arm()];
       }
       return this.#discover(nowMs);
@@ -253,12 +279,13 @@ export class JoinMachine {
     return this.#arm();
   }
 
-  #advance(to: Stage, nowMs: number): JoinEffect[] {
+  #advance(to: Advance, nowMs: number): JoinEffect[] {
     if (this.#stage === "idle") return [];
+    // The stage that begins has its own budget; a wait that is still set would replace it.
+    this.#retryAtMs = undefined;
     if (to === "verified") {
       this.#attempt = 0;
       this.#polls = 0;
-      this.#retryAtMs = undefined;
       return [...this.#enter("verified", nowMs), { type: "discovery", mode: "member" }];
     }
     return this.#enter(to, nowMs);
@@ -302,10 +329,10 @@ export class JoinMachine {
     return [...effects, ...this.#note("approval-pending", tried, nowMs), ...this.#arm()];
   }
 
-  #fail(code: CauseCode, tried: string, nowMs: number): JoinEffect[] {
+  #fail(code: CauseCode, tried: string, nowMs: number, hearsay = false): JoinEffect[] {
     const effects = this.#note(code, tried, nowMs);
     const nothing = code === "no-candidates" || this.#stage === "isolated";
-    const slow = CAUSES[code].needsPerson;
+    const slow = CAUSES[code].needsPerson && !hearsay;
     this.#contact = undefined;
     this.#dialing = 0;
     const wait = slow ? RETRY_SLOW : RETRY;
