@@ -69,7 +69,7 @@ export class Agent {
   readonly #joiner: Joiner;
   readonly #keeper: AuthorityKeeper;
   readonly #links: Links;
-  readonly #gate = new CommandGate();
+  readonly #gate: CommandGate;
   #startedMs = 0;
   /** When a node that leaves forgets its network. */
   #forgetAtMs: number | undefined;
@@ -79,6 +79,7 @@ export class Agent {
   constructor(options: AgentOptions) {
     const state = new NodeState(options.entries, options.entropy.bytes(32));
     this.#ctx = new Context(state, options.config, options.rng, options.entropy);
+    this.#gate = new CommandGate(state.nonces);
     this.#machine = new JoinMachine(options.rng);
     this.#exchange = new Exchange(this.#ctx, (what) => this.#changed(what));
     this.#registrar = new Registrar(this.#ctx, this.#exchange);
@@ -128,13 +129,30 @@ export class Agent {
   /** Takes one event and returns what to do, in order. */
   step(event: AgentEvent): AgentEffect[] {
     const ctx = this.#ctx;
-    ctx.nowMs = Math.max(ctx.nowMs, event.nowMs);
     ctx.effects = [];
+    this.#tick(event.nowMs);
     this.#dispatch(event);
     this.#work();
     const atMs = ctx.takeWake();
     if (atMs !== undefined) ctx.emit({ type: "wakeAt", atMs });
     return ctx.effects;
+  }
+
+  /** Takes in the time. Small steps back are evened out; a clock that was set back takes its plans with it. */
+  #tick(nowMs: number): void {
+    const ctx = this.#ctx;
+    const backMs = ctx.nowMs - nowMs;
+    if (backMs <= CLOCK_JITTER_MS) {
+      ctx.nowMs = Math.max(ctx.nowMs, nowMs);
+      return;
+    }
+    ctx.nowMs = nowMs;
+    ctx.log("warn", "clock-set-back", `The clock was set back by ${Math.round(backMs / 1000)} s`, { backMs });
+    this.#machine.clockSetBack(backMs);
+    this.#exchange.clockSetBack();
+    this.#registrar.clockSetBack();
+    this.#keeper.clockSetBack();
+    this.#links.clockSetBack();
   }
 
   /** The status document. */
@@ -155,6 +173,8 @@ export class Agent {
       case "start":
         return this.#start(event.capabilities);
       case "wake":
+        // Those that had failed may be tried again by now.
+        if (this.#machine.joining) this.#joiner.noteCandidates();
         this.#joiner.feed({ type: "wake", nowMs: ctx.nowMs });
         return;
       case "addresses":
@@ -218,7 +238,16 @@ export class Agent {
     this.#exchange.startedMs = ctx.nowMs;
     ctx.capabilities = capabilities;
     ctx.persist([[KEYS.nodeSeed, state.keyPair.seed]]);
+    if (state.unreadable.length > 0) {
+      ctx.log(
+        "error",
+        "store-unreadable",
+        `${state.unreadable.length} entries of the store cannot be read: ${state.unreadable.slice(0, 4).join(", ")}`,
+      );
+    }
     for (const address of ctx.config.addresses) this.#addForced(address);
+    // A node that was killed while it joined has nothing else to go by where no source on its segment answers.
+    for (const address of state.invite?.addresses ?? []) this.#addAddress(address, "invite");
     if (!state.network) return;
     this.#startNetwork();
     if (state.mode === "isolated") return;
@@ -236,9 +265,12 @@ export class Agent {
         this.#joiner.feed({ type: "advanced", to: "verified", nowMs: ctx.nowMs });
         return;
       }
-      return this.#joiner.feed({ type: "start", plan: "rejoin", nowMs: ctx.nowMs });
+      this.#joiner.feed({ type: "start", plan: "rejoin", nowMs: ctx.nowMs });
+      return this.#joiner.noteCandidates();
     }
-    if (state.invite) this.#joiner.feed({ type: "start", plan: "join", nowMs: ctx.nowMs });
+    if (!state.invite) return;
+    this.#joiner.feed({ type: "start", plan: "join", nowMs: ctx.nowMs });
+    this.#joiner.noteCandidates();
   }
 
   #startNetwork(): void {
@@ -427,9 +459,9 @@ export class Agent {
     const known = state.assignments.get(assignment.id);
     if (known && known.assignment.seq >= assignment.seq) return { seq: known.assignment.seq, state: "kept" };
     if (!known && state.assignments.size >= 1_000) throw new Refusal("full", "too many assignments");
-    if (assignment.action === "stop") state.assignments.delete(assignment.id);
-    else state.assignments.set(assignment.id, { assignment, envelope: a });
-    ctx.persist([[KEYS.assignment(assignment.id), assignment.action === "stop" ? null : envelopeBytes(a)]]);
+    // A stop is kept as well: an older word to run, sent again by whoever, must not undo it.
+    state.assignments.set(assignment.id, { assignment, envelope: a });
+    ctx.persist([[KEYS.assignment(assignment.id), envelopeBytes(a)]]);
     ctx.audit(
       "assignment",
       nodeIdOf(a.signer),
@@ -458,7 +490,9 @@ export class Agent {
     });
     if (!checked.ok) {
       ctx.refuse(checked.reason, event.peer.remoteAddress);
-      ctx.audit("command-refused", event.peer.nodeId, checked.reason);
+      // What the operator did not sign anybody can send: it is counted, and worth no entry on disk.
+      const signed = checked.reason !== "command-forged" && checked.reason !== "command-not-operator";
+      if (signed) ctx.audit("command-refused", event.peer.nodeId, checked.reason);
       return ctx.emit({
         type: "reply-error",
         inboundId: event.inboundId,
@@ -467,6 +501,11 @@ export class Agent {
       });
     }
     ctx.audit("command", event.peer.nodeId, checked.command.verb);
+    // Remembered before it is carried out: a command counts once, over a restart as well.
+    ctx.persist([
+      [KEYS.nonce(checked.nonce), encodeCbor(checked.command.expiresMs)],
+      ...checked.expired.map((nonce): Put => [KEYS.nonce(nonce), null]),
+    ]);
     ctx.emit({ type: "run-command", inboundId: event.inboundId, command: checked.command, by: event.peer.nodeId });
   }
 
@@ -551,6 +590,21 @@ export class Agent {
         ctx.audit("genesis-exported", this.nodeId, "the genesis key was taken offline");
         ctx.emit({ type: "export-secret", controlId, key: KEYS.genesisSeed, path: request.path });
         return DEFERRED;
+      case "authority-recover": {
+        this.#needNetwork();
+        const pair = request.genesisSeed ? keyPairFromSeed(request.genesisSeed) : state.genesisPair;
+        if (!pair || hex(pair.publicKey) !== hex(state.network!.genesis!.record.genesisKey)) {
+          throw new Refusal(
+            "no-genesis-key",
+            "Cannot recover the authority: this is not the genesis key of the network",
+            "Name the file that holds it",
+          );
+        }
+        const without = request.without.map((node) => this.#findMember(node).publicKey);
+        const { epoch } = state.network!.chain!;
+        this.#keeper.recover(pair, without);
+        return { epoch: epoch + 1, issuers: state.network!.chain!.issuers.map(nodeIdOf) };
+      }
       case "assign":
         return this.#giveAssignment(controlId, request);
       case "sign-command":
@@ -723,6 +777,7 @@ export class Agent {
     ctx.persist(keys.map((key) => [key, null]), () => ctx.emit({ type: "stop-network" }));
     state.forgetNetwork();
     ctx.sessions.clear();
+    ctx.forgetCalls();
     this.#joiner.feed({ type: "override", action: "reset", nowMs: ctx.nowMs });
   }
 
@@ -736,7 +791,7 @@ export class Agent {
       for (const nodeId of ctx.sessions.keys()) {
         ctx.emit({ type: "hang-up", nodeId, reason: "isolated by an operator" });
       }
-      ctx.emit({ type: "discovery", mode: "off" });
+      this.#joiner.feed({ type: "override", action: "reset", nowMs: ctx.nowMs });
     }
     if ((mode === "drained") !== (before === "drained") && mode !== "isolated") {
       this.#exchange.publishSelf({ drained: mode === "drained" });
@@ -885,6 +940,9 @@ export class Agent {
     return this.#ctx.state.members.get(nodeId)?.membership.name ?? shortNodeId(nodeId);
   }
 }
+
+/** Steps back of the clock that are no setting of it. */
+const CLOCK_JITTER_MS = 2_000;
 
 /** Time for the others to hear that this node leaves. */
 const FAREWELL_MS = 1_500;

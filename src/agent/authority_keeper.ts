@@ -9,9 +9,11 @@
 
 import { equalBytes, toHex } from "../core/bytes.ts";
 import { bytes, type CborValue, encodeCbor, record, WireError } from "../core/codec.ts";
+import type { KeyPair } from "../core/crypto.ts";
 import { nodeIdOf } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
 import { decodeEpoch, encodeEpoch, type SignedEpoch, signEpoch, verifyEpochSignature } from "../identity/authority.ts";
+import { CLOCK_SKEW_MS } from "../identity/credential.ts";
 import { type Context, Refusal } from "./context.ts";
 import type { PeerView } from "./effects.ts";
 import type { Exchange } from "./exchange.ts";
@@ -35,6 +37,33 @@ export class AuthorityKeeper {
   nudge(): void {
     this.#nextMs = Math.min(this.#nextMs, this.ctx.nowMs + 200);
     this.ctx.wakeAt(this.#nextMs);
+  }
+
+  /** The clock was set back: times that were set with it count no longer. */
+  clockSetBack(): void {
+    this.#nextMs = 0;
+  }
+
+  /**
+   * The next epoch, signed by the genesis key alone: how an operator gets a network going again whose issuers are
+   * lost or have locked each other out.
+   *
+   * @param without Issuers to leave out, besides those that are removed or gone.
+   */
+  recover(genesis: KeyPair, without: readonly Uint8Array[]): SignedEpoch {
+    const { state } = this.ctx;
+    const chain = state.network!.chain!;
+    const issuers = this.#wanted().filter((key) => !without.some((one) => equalBytes(one, key)));
+    if (issuers.length === 0) {
+      throw new Refusal("no-issuer", "No issuer would be left", "Leave at least one Sclerotium in");
+    }
+    const payload = encodeEpoch({ epoch: chain.epoch + 1, previous: chain.head, issuers, createdMs: this.ctx.nowMs });
+    const signed = { payload, signatures: [signEpoch(state.networkId, payload, genesis)] };
+    this.#proposal = undefined;
+    const fresh = this.exchange.learnEpochs([signed]);
+    this.exchange.tell({ epochs: fresh });
+    this.ctx.audit("authority-recovered", state.nodeId, `epoch ${chain.epoch + 1}: ${issuers.map(nodeIdOf).join(" ")}`);
+    return signed;
   }
 
   /** Regular work; returns when it wants to be woken. */
@@ -67,6 +96,9 @@ export class AuthorityKeeper {
     const epoch = decodeEpoch(p);
     if (epoch.epoch !== chain.epoch + 1 || !equalBytes(epoch.previous, chain.head)) {
       throw new Refusal("stale-epoch", `epoch ${epoch.epoch} does not follow epoch ${chain.epoch}`);
+    }
+    if (Math.abs(epoch.createdMs - ctx.nowMs) > CLOCK_SKEW_MS) {
+      throw new Refusal("clock-skew", "the epoch's date is not now");
     }
     for (const key of epoch.issuers) {
       const member = state.members.get(nodeIdOf(key));

@@ -90,7 +90,12 @@ export type CommandRefusal =
 /** Checks commands and remembers those that were carried out. */
 export class CommandGate {
   /** Nonces seen, with the time until which they must be remembered. */
-  readonly #seen = new Map<string, number>();
+  readonly #seen: Map<string, number>;
+
+  /** @param seen Nonces that the store remembers. */
+  constructor(seen: ReadonlyMap<string, number>) {
+    this.#seen = new Map(seen);
+  }
 
   /** Checks the body of an `exec` call. */
   check(
@@ -101,7 +106,14 @@ export class CommandGate {
       readonly nodeKey: Uint8Array;
       readonly nowMs: number;
     },
-  ): { readonly ok: true; readonly command: SignedCommand } | { readonly ok: false; readonly reason: CommandRefusal } {
+  ):
+    | {
+      readonly ok: true;
+      readonly command: SignedCommand;
+      readonly nonce: string;
+      readonly expired: readonly string[];
+    }
+    | { readonly ok: false; readonly reason: CommandRefusal } {
     const { networkId, operatorKey, nodeKey, nowMs } = options;
     const refuse = (reason: CommandRefusal) => ({ ok: false, reason }) as const;
     let command: SignedCommand;
@@ -118,11 +130,12 @@ export class CommandGate {
     if (command.expiresMs <= nowMs || command.expiresMs > nowMs + 2 * COMMAND_LIFETIME_MS_MAX) {
       return refuse("command-expired");
     }
-    for (const [nonce, untilMs] of this.#seen) if (untilMs <= nowMs) this.#seen.delete(nonce);
+    const expired = [...this.#seen].filter(([, untilMs]) => untilMs <= nowMs).map(([nonce]) => nonce);
+    for (const nonce of expired) this.#seen.delete(nonce);
     const nonce = toHex(command.nonce);
     // Full means that hundreds of commands came within minutes: refusing is safer than forgetting one.
     if (this.#seen.has(nonce) || this.#seen.size >= LIMITS.challengesMax) return refuse("command-replayed");
     this.#seen.set(nonce, command.expiresMs);
-    return { ok: true, command };
+    return { ok: true, command, nonce, expired };
   }
 }

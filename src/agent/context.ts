@@ -89,6 +89,12 @@ export class Context {
     this.emit({ type: "call", callId, nodeId, method, body: encodeCbor(value), timeoutMs });
   }
 
+  /** Open calls and dials are not answered any more. */
+  forgetCalls(): void {
+    this.#calls.clear();
+    this.#dials.clear();
+  }
+
   /** Dials an address; `done` runs in a later step. */
   dial(
     address: string,
@@ -109,13 +115,15 @@ export class Context {
     this.#calls.delete(callId);
     if (!done) return;
     if (!result.ok) return done(result);
+    let body: CborValue;
     try {
-      done({ ok: true, body: decodeCbor(result.body), elapsedMs: result.elapsedMs });
+      body = decodeCbor(result.body);
     } catch (error) {
       // A peer's answer that does not read is its fault, not ours.
       if (!(error instanceof WireError)) throw error;
-      done({ ok: false, code: "bad-answer", message: error.message });
+      return done({ ok: false, code: "bad-answer", message: error.message });
     }
+    done({ ok: true, body, elapsedMs: result.elapsedMs });
   }
 
   /** The driver reports the end of a dial. */

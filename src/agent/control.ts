@@ -4,7 +4,19 @@
  * @module
  */
 
-import { bool, type CborValue, oneOf, optional, type Reader, record, text, uint, WireError } from "../core/codec.ts";
+import {
+  array,
+  bool,
+  bytes,
+  type CborValue,
+  oneOf,
+  optional,
+  type Reader,
+  record,
+  text,
+  uint,
+  WireError,
+} from "../core/codec.ts";
 import { readAddress } from "../core/ids.ts";
 import { readRole, type Role } from "../core/roles.ts";
 
@@ -28,6 +40,13 @@ export type ControlRequest =
   | { readonly verb: "bootstrap-reset"; readonly dryRun?: boolean }
   | { readonly verb: "bootstrap-force-endpoint"; readonly address: string }
   | { readonly verb: "genesis-export"; readonly path: string; readonly dryRun?: boolean }
+  | {
+    readonly verb: "authority-recover";
+    /** Issuers to leave out. */
+    readonly without: readonly string[];
+    /** The genesis key where it is not on this node; read from a file by the edge, never from a command line. */
+    readonly genesisSeed?: Uint8Array;
+  }
   | {
     readonly verb: "assign";
     readonly node: string;
@@ -73,6 +92,7 @@ const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
   "bootstrap-reset": record({ dryRun: optional(bool) }),
   "bootstrap-force-endpoint": record({ address: readAddress }),
   "genesis-export": record({ path: text(4_096), dryRun: optional(bool) }),
+  "authority-recover": record({ without: array(text(128), 16), genesisSeed: optional(bytes({ length: 32 })) }),
   "assign": record({ node, id: text(63), service: text(63), action: oneOf(["run", "stop"]) }),
   "sign-command": record({
     node,

@@ -16,15 +16,25 @@ import { LIMITS } from "../core/limits.ts";
 import { shuffled } from "../core/rng.ts";
 import type { Role } from "../core/roles.ts";
 import { roleOf } from "../bootstrap/capability_check.ts";
+import { causeCode } from "../bootstrap/diagnosis.ts";
 import { AuthorityChain, type SignedEpoch, signedEpochValue } from "../identity/authority.ts";
 import { CLOCK_SKEW_MS, verifyCredential } from "../identity/credential.ts";
-import { openRevocation } from "../identity/revocation.ts";
+import { createRevocation, openRevocation } from "../identity/revocation.ts";
 import { type MemberRecord, sealMember } from "../membership/record.ts";
 import { DIGEST_BUCKETS, type Member } from "../membership/table.ts";
-import { openProfile } from "../spore/profile.ts";
+import { openProfile, sealProfile } from "../spore/profile.ts";
 import { type Context, Refusal, type Session } from "./context.ts";
 import type { PeerView } from "./effects.ts";
-import { envelopeBytes, epochBytes, KEYS, openRow, readEpochs, readRows, rowValue } from "./state.ts";
+import {
+  envelopeBytes,
+  epochBytes,
+  EPOCHS_IN_MESSAGE_MAX,
+  KEYS,
+  openRow,
+  readEpochs,
+  readRows,
+  rowValue,
+} from "./state.ts";
 
 /** Fan-out of what is passed on. */
 const FANOUT = 3;
@@ -145,7 +155,7 @@ export class Exchange {
     this.#accept(session, hello);
     session.introduced = true;
     const chain = state.network.chain;
-    return this.#hello(self, chain.epoch, chain.since(hello.e + 1).slice(0, 64));
+    return this.#hello(self, chain.epoch, chain.since(hello.e + 1).slice(0, EPOCHS_IN_MESSAGE_MAX));
   }
 
   /** Serves `push`. */
@@ -166,7 +176,7 @@ export class Exchange {
     return {
       b: buckets,
       m: state.members.inBuckets(buckets).slice(0, ROWS_MAX).map(rowValue),
-      es: chain.since(ask.e + 1).slice(0, 64).map(signedEpochValue),
+      es: chain.since(ask.e + 1).slice(0, EPOCHS_IN_MESSAGE_MAX).map(signedEpochValue),
       e: chain.epoch,
       r: differs ? this.#revocations() : undefined,
       w: differs ? 1 : undefined,
@@ -218,11 +228,17 @@ export class Exchange {
     this.#introduceAgainMs.delete(nodeId);
     this.introduce(nodeId, (result) => {
       if (result.ok) return this.syncWith(nodeId);
-      this.ctx.refuse(result.code, this.ctx.sessions.get(nodeId)?.peer.remoteAddress ?? nodeId);
+      this.ctx.refuse(causeCode(result.code), this.ctx.sessions.get(nodeId)?.peer.remoteAddress ?? nodeId);
       if (this.ctx.sessions.has(nodeId)) {
         this.#introduceAgainMs.set(nodeId, this.ctx.nowMs + 2_000 + this.ctx.rng.below(3_000));
       }
     });
+  }
+
+  /** The clock was set back: times that were set with it count no longer. */
+  clockSetBack(): void {
+    this.#nextSyncMs = 0;
+    for (const nodeId of this.#introduceAgainMs.keys()) this.#introduceAgainMs.set(nodeId, 0);
   }
 
   /** A channel has closed. */
@@ -253,7 +269,7 @@ export class Exchange {
           return !their || mine.record.seq > their.record.seq || mine.membership.issuedMs > their.membership.issuedMs;
         });
         this.#learn({ ...delta }, nodeId);
-        const epochs = this.#chain().since(delta.e + 1).slice(0, 64);
+        const epochs = this.#chain().since(delta.e + 1).slice(0, EPOCHS_IN_MESSAGE_MAX);
         const revocations = delta.w ? [...state.revocations.entries()].map(([, one]) => one.envelope) : [];
         if (newer.length > 0 || epochs.length > 0 || revocations.length > 0) {
           this.ctx.call(
@@ -314,6 +330,7 @@ export class Exchange {
     if (fresh.length === 0) return [];
     state.network!.chain = after;
     this.ctx.persist(fresh.map((one, i) => [KEYS.epoch(before.epoch + 1 + i), epochBytes(one)]));
+    this.#renewSignatures();
     this.ctx.log("info", "authority-epoch", `Authority epoch ${after.epoch} with ${after.issuers.length} issuers`, {
       epoch: after.epoch,
     });
@@ -321,11 +338,36 @@ export class Exchange {
     return fresh;
   }
 
+  /** Signs again what only an issuer that has left the chain had signed: revocations and the profile. */
+  #renewSignatures(): void {
+    const { state, nowMs } = this.ctx;
+    const network = state.network!;
+    const chain = network.chain!;
+    if (!chain.isIssuer(state.keyPair.publicKey)) return;
+    for (const [name, { revocation, envelope }] of [...state.revocations.entries()]) {
+      if (chain.isIssuer(envelope.signer)) continue;
+      const again = createRevocation(revocation, network.networkId, state.keyPair);
+      state.revocations.resign(revocation, again);
+      this.ctx.persist([[KEYS.revocation(name), envelopeBytes(again)]]);
+    }
+    if (network.profile && !chain.isIssuer(network.profile.envelope.signer)) {
+      const profile = { ...network.profile.profile, seq: network.profile.profile.seq + 1, issuedMs: nowMs };
+      const envelope = sealProfile(profile, network.networkId, state.keyPair);
+      network.profile = { profile, envelope };
+      this.ctx.persist([[KEYS.profile, envelopeBytes(envelope)]]);
+      this.tell({ profile: envelope });
+    }
+  }
+
   /** Adds a revocation made here or heard of; returns whether it is new. */
   learnRevocation(envelope: Envelope): boolean {
     const { state } = this.ctx;
     const revocation = openRevocation(envelope, state.networkId);
-    if (!this.#chain().counts(envelope.signer)) {
+    if (state.revocations.get(revocation.kind, revocation.subject)) return false;
+    // Only a present issuer takes something back: the key of one that was removed may be in a thief's hands.
+    // What a departed issuer revoked in its time is signed again by those that stay.
+    const counts = this.#chain().isIssuer(envelope.signer) && !state.revocations.get("node", envelope.signer);
+    if (!counts) {
       this.ctx.refuse("unknown-issuer", nodeIdOf(envelope.signer));
       return false;
     }
@@ -396,6 +438,9 @@ export class Exchange {
     const revocations = (news.r ?? []).filter((one) => this.learnRevocation(one));
     const rows: Member[] = [];
     for (const one of news.m ?? []) {
+      const known = ctx.state.members.get(nodeIdOf(one.m.signer));
+      // Most of what is passed on is known: comparing costs nothing, verifying two signatures does.
+      if (known && sameContent(known.recordEnvelope, one.m) && sameContent(known.credentialEnvelope, one.c)) continue;
       const row = openRow(one, ctx.state.networkId);
       // Members that are offline have credentials that have run out; they are still members.
       const verified = verifyCredential(one.c, {
@@ -471,6 +516,10 @@ export class Exchange {
     const names = [...this.ctx.state.revocations.entries()].map(([name]) => name).sort();
     return hashParts("mycelium/revocation-digest/v1", ...names.map(utf8)).slice(0, 8);
   }
+}
+
+function sameContent(a: Envelope, b: Envelope): boolean {
+  return a.type === b.type && equalBytes(a.payload, b.payload) && equalBytes(a.signer, b.signer);
 }
 
 /** The epochs that a peer may lack: all of a short chain, the last of a long one. */

@@ -5,9 +5,10 @@
  */
 
 import { workOf } from "../bootstrap/capability_check.ts";
-import { AUTHORITY, type CandidateSet, NEVER_MS } from "../bootstrap/candidates.ts";
+import { AUTHORITY, type CandidateSet } from "../bootstrap/candidates.ts";
 import { causeCode } from "../bootstrap/diagnosis.ts";
 import type { JoinEffect, JoinEvent, JoinMachine } from "../bootstrap/join_machine.ts";
+import { equalBytes } from "../core/bytes.ts";
 import {
   array,
   bytes,
@@ -72,6 +73,8 @@ const readSeenAnswer = record({ seen: uint(1), seq: uint() });
 
 /** Clocks that differ by more are named as the cause. */
 const CLOCK_DIFFERENCE_MS_MAX = 5 * 60_000;
+/** How long the addresses that a node names in its place are tried. */
+const REDIRECT_MS = 10 * 60_000;
 /** Members that are asked whether they see this node, before the registrar's word has to do. */
 const WITNESSES_MAX = 3;
 
@@ -79,6 +82,10 @@ const WITNESSES_MAX = 3;
 export class Joiner {
   /** Addresses being dialed. */
   readonly #dialing = new Set<string>();
+  /** Addresses by the node that answered there, for those that turn out to be of no use. */
+  readonly #reachedAt = new Map<string, string>();
+  /** Node that has shown a valid credential in this attempt: only its word about us is believed. */
+  #credible: string | undefined;
   /** Rises with every attempt: answers to an earlier one are stale. */
   #round = 0;
 
@@ -111,6 +118,7 @@ export class Joiner {
         return this.#dialNext();
       case "authenticate":
         this.#round += 1;
+        this.#credible = undefined;
         return ctx.state.network?.credential ? this.#rejoin(effect.nodeId) : this.#join(effect.nodeId);
       case "stage":
         ctx.log("info", "stage", `Join stage: ${effect.stage}`, { stage: effect.stage });
@@ -165,6 +173,8 @@ export class Joiner {
       this.#dialing.delete(address);
       if (result.ok) {
         this.candidates.noteSuccess(address, ctx.nowMs);
+        if (this.#reachedAt.size >= LIMITS.candidatesMax) this.#reachedAt.clear();
+        this.#reachedAt.set(result.nodeId, address);
         return this.feed({ type: "contact", nodeId: result.nodeId, nowMs: ctx.nowMs });
       }
       this.candidates.noteFailure(address, result.code, ctx.nowMs, ctx.rng);
@@ -174,7 +184,13 @@ export class Joiner {
   }
 
   #fail(code: string, tried: string): void {
-    this.feed({ type: "failed", code: causeCode(code), tried, nowMs: this.ctx.nowMs });
+    const { ctx } = this;
+    const contact = this.machine.contact;
+    const known = causeCode(code);
+    // The address led to nobody who could help: others come first next time.
+    const address = contact === undefined ? undefined : this.#reachedAt.get(contact);
+    if (address && known !== "approval-pending") this.candidates.noteFailure(address, known, ctx.nowMs, ctx.rng);
+    this.feed({ type: "failed", code: known, tried, hearsay: contact !== this.#credible, nowMs: ctx.nowMs });
   }
 
   /** A call whose answer counts only while this attempt goes on; what does not read fails the attempt. */
@@ -225,6 +241,11 @@ export class Joiner {
       if (!verified.ok) {
         return this.#fail("not-a-member", `${this.#where(nodeId)}: its credential is ${verified.reason}`);
       }
+      const anchored = chain.hashAt(invite.anchor.epoch);
+      if (!anchored || !equalBytes(anchored, invite.anchor.hash)) {
+        return this.#fail("not-a-member", `${this.#where(nodeId)}: its authority is older than the invite`);
+      }
+      this.#credible = nodeId;
       if (Math.abs(hello.t - ctx.nowMs) > CLOCK_DIFFERENCE_MS_MAX) {
         return this.#fail(
           "clock-skew",
@@ -284,6 +305,16 @@ export class Joiner {
     this.feed({ type: "advanced", to: "handoff", nowMs: ctx.nowMs });
     const proved = admission.x !== undefined &&
       verifyFactor("registrar", transcript, transcript.registrarKey, admission.x);
+    const memberRows = [];
+    for (const one of admission.ms ?? []) {
+      try {
+        memberRows.push({ one, row: openRow(one, network.networkId) });
+      } catch (error) {
+        if (!(error instanceof WireError)) throw error;
+        ctx.refuse("bad-answer", this.#where(nodeId));
+      }
+    }
+    const revoked = (admission.r ?? []).map((one) => ({ one, revocation: openRevocation(one, network.networkId) }));
     if (!proved || !admission.c || !admission.p) {
       return this.#fail("handoff-incomplete", `${this.#where(nodeId)}: proof, credential or profile is missing`);
     }
@@ -314,15 +345,13 @@ export class Joiner {
       [KEYS.member(state.nodeId), encodeCbor(rowValue(self))],
       [KEYS.self, encodeCbor(self.record.seq)],
     ];
-    for (const one of admission.r ?? []) {
-      const revocation = openRevocation(one, network.networkId);
-      if (chain.counts(one.signer)) state.revocations.add(revocation, one);
+    for (const { one, revocation } of revoked) {
+      if (chain.isIssuer(one.signer)) state.revocations.add(revocation, one);
     }
     for (const [name, one] of state.revocations.entries()) {
       puts.push([KEYS.revocation(name), envelopeBytes(one.envelope)]);
     }
-    for (const one of admission.ms ?? []) {
-      const row = openRow(one, network.networkId);
+    for (const { one, row } of memberRows) {
       const counts = verifyCredential(one.c, {
         chain,
         revocations: state.revocations,
@@ -434,21 +463,21 @@ export class Joiner {
 
   #redirect(nodeId: string, addresses: readonly string[]): void {
     const { ctx } = this;
-    for (const address of addresses) {
+    // Who has not shown a credential names addresses like any other stranger.
+    const credible = this.#credible === nodeId || ctx.sessions.get(nodeId)?.member === true;
+    for (const address of addresses.slice(0, 16)) {
       if (parseAddress(address)?.nodeId === ctx.state.nodeId) continue;
       this.candidates.add({
         address,
         source: "cache",
-        // The node that names them has proved to be a member: these are the ones to ask.
-        authority: AUTHORITY.invite + 1,
+        // Where a member names them, these are the ones to ask.
+        authority: credible ? AUTHORITY.invite + 1 : AUTHORITY.multicast,
         seenMs: ctx.nowMs,
-        expiresMs: NEVER_MS,
-        verification: "verified",
+        expiresMs: ctx.nowMs + REDIRECT_MS,
+        verification: credible ? "verified" : "unverified",
         detail: `named by ${this.#where(nodeId)}`,
       });
     }
-    const address = ctx.sessions.get(nodeId)?.peer.remoteAddress;
-    if (address) this.candidates.noteFailure(`${address}/p2p/${nodeId}`, "not-issuer", ctx.nowMs, ctx.rng);
     this.#fail("not-issuer", this.#where(nodeId));
     if (!ctx.state.network?.credential) ctx.emit({ type: "hang-up", nodeId, reason: "not an issuer" });
   }

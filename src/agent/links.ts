@@ -66,6 +66,12 @@ export class Links {
     return Math.min(nextMs, this.#connectivity());
   }
 
+  /** The clock was set back: times that were set with it count no longer. */
+  clockSetBack(): void {
+    for (const attempt of this.#attempts.values()) attempt.nextMs = 0;
+    this.#lonelySinceMs = undefined;
+  }
+
   /** A channel closed: the next dial comes soon. */
   closed(nodeId: string): void {
     this.#attempts.delete(nodeId);

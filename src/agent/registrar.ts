@@ -18,7 +18,14 @@ import { nodeIdOf, readAddress, shortNodeId } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
 import { type Role, roleFits } from "../core/roles.ts";
 import { signedEpochValue } from "../identity/authority.ts";
-import { CLOCK_SKEW_MS, type Credential, issueCredential, openCredential, renewAtMs } from "../identity/credential.ts";
+import {
+  CLOCK_SKEW_MS,
+  type Credential,
+  issueCredential,
+  openCredential,
+  renewAtMs,
+  verifyCredential,
+} from "../identity/credential.ts";
 import { createInvite, formatInvite, type InviteGrant, openGrant } from "../identity/invite.ts";
 import { type JoinTranscript, proveFactor, verifyFactor } from "../identity/join_proof.ts";
 import { createRevocation } from "../identity/revocation.ts";
@@ -27,11 +34,15 @@ import type { Member } from "../membership/table.ts";
 import { type Context, Refusal } from "./context.ts";
 import type { PeerView } from "./effects.ts";
 import { type Exchange, PROTOCOL_VERSION } from "./exchange.ts";
-import { envelopeBytes, KEYS, openRow, pendingBytes, readEpochs, rowValue } from "./state.ts";
+import { envelopeBytes, EPOCHS_IN_MESSAGE_MAX, KEYS, openRow, pendingBytes, readEpochs, rowValue } from "./state.ts";
 import type { InviteStatus, PendingStatus } from "./status.ts";
 
 /** A challenge is good for one request within this time. */
 const CHALLENGE_MS = 60_000;
+/** Open challenges of one peer. */
+const CHALLENGES_PER_PEER_MAX = 4;
+/** A machine that waits for an operator is forgotten after a week; it asks again while it is there. */
+const PENDING_MS = 7 * 86_400_000;
 /** Rows of members that a newcomer gets at once; the rest follows by digest. */
 const HANDOVER_ROWS_MAX = 200;
 /** A week, where an invite says nothing else. */
@@ -78,6 +89,9 @@ export class Registrar {
     const self = ctx.state.self;
     if (!network?.genesis || !network.chain || !self) throw new Refusal("not-a-member", "this node is joining itself");
     const nonce = ctx.entropy.bytes(32);
+    // A peer that asks again and again pushes out its own challenges, not those of others.
+    const own = [...this.#challenges].filter(([, one]) => equalBytes(one.joinerKey, peer.publicKey));
+    if (own.length >= CHALLENGES_PER_PEER_MAX) this.#challenges.delete(own[0]![0]);
     if (this.#challenges.size >= LIMITS.challengesMax) this.#challenges.delete(this.#challenges.keys().next().value!);
     this.#challenges.set(toHex(nonce), {
       joinerKey: peer.publicKey,
@@ -88,7 +102,7 @@ export class Registrar {
     return {
       v: PROTOCOL_VERSION,
       g: envelopeValue(network.genesis.envelope),
-      es: network.chain.since(1).slice(-64).map(signedEpochValue),
+      es: network.chain.since(1).slice(0, EPOCHS_IN_MESSAGE_MAX).map(signedEpochValue),
       s: rowValue(self),
       n: nonce,
       t: ctx.nowMs,
@@ -99,7 +113,6 @@ export class Registrar {
   /** Serves `join.register`: checks every factor, then admits, holds back or refuses. */
   register(peer: PeerView, body: CborValue): CborValue {
     const { ctx } = this;
-    const { state } = ctx;
     const read = readRegister(body, "join.register");
     if (!this.#serves) throw new Refusal("not-issuer", "this node may not admit members");
     const transcript = this.#redeem(peer, read);
@@ -107,6 +120,25 @@ export class Registrar {
     const proved = verifyFactor("node", transcript, peer.publicKey, read.pn) &&
       verifyFactor("invite", transcript, grant.key, read.pi) && equalBytes(read.m.signer, peer.publicKey);
     if (!proved) throw this.#refusal("proof-invalid", "a proof does not fit this channel, request or invite", peer);
+    // From here on the peer holds an invite of this network: its refusals are worth an entry in the audit log.
+    try {
+      return this.#decide(peer, read, grant, redirect, transcript);
+    } catch (error) {
+      if (error instanceof Refusal) ctx.audit("join-refused", peer.nodeId, `${error.code}: ${error.message}`);
+      throw error;
+    }
+  }
+
+  /** Decides about a registration whose proofs are valid. */
+  #decide(
+    peer: PeerView,
+    read: ReturnType<typeof readRegister>,
+    grant: InviteGrant,
+    redirect: readonly string[] | undefined,
+    transcript: JoinTranscript & { readonly sentMs: number },
+  ): CborValue {
+    const { ctx } = this;
+    const { state } = ctx;
     if (redirect) return { s: "redirect", to: redirect };
     const wanted = openMember(read.m, state.networkId);
     const known = state.members.get(peer.nodeId);
@@ -120,7 +152,9 @@ export class Registrar {
     if (bad.length > 0) {
       throw this.#refusal("capability-implausible", `not plausible: ${bad.join("; ")}`, peer);
     }
-    if (!known && !this.#approved(grant, peer, wanted, read.m)) {
+    const same = known?.membership.via !== undefined && equalBytes(known.membership.via, grant.id);
+    const rises = known !== undefined && !roleFits(known.membership.role, role);
+    if (!(same && !rises) && !this.#approved(grant, peer, wanted, read.m)) {
       return { s: "pending", by: state.self!.membership.name };
     }
     if (!known && state.members.size >= LIMITS.membersMax) throw this.#refusal("full", "the network is full", peer);
@@ -132,6 +166,9 @@ export class Registrar {
       pool: grant.pool,
       via: grant.id,
     });
+    if (known && known.membership.role !== role) {
+      ctx.audit("role-changed", state.nodeId, `${row.membership.name}: ${known.membership.role} -> ${role}`);
+    }
     if (fresh) {
       ctx.audit(
         "node-admitted",
@@ -146,8 +183,9 @@ export class Registrar {
       s: "accepted",
       c: envelopeValue(row.credentialEnvelope),
       p: network.profile ? envelopeValue(network.profile.envelope) : undefined,
-      es: network.chain!.since(1).slice(-64).map(signedEpochValue),
+      es: network.chain!.since(1).slice(0, EPOCHS_IN_MESSAGE_MAX).map(signedEpochValue),
       ms: others.map(rowValue),
+      // The rest follows by digest, like the rest of the members.
       r: [...state.revocations.entries()].map(([, one]) => envelopeValue(one.envelope)).slice(0, 1_000),
       x: proveFactor("registrar", transcript, state.keyPair),
     };
@@ -162,7 +200,10 @@ export class Registrar {
     if (state.revocations.get("node", peer.publicKey)) throw this.#refusal("revoked", "this node was removed", peer);
     const known = state.members.get(peer.nodeId);
     const old = openCredential(read.c, state.networkId);
-    const vouched = equalBytes(old.subject, peer.publicKey) && state.network!.chain!.counts(read.c.signer);
+    // For a node that is not known here only a present issuer's word counts: who holds the key of one that was
+    // removed can date a credential as he likes.
+    const vouched = equalBytes(old.subject, peer.publicKey) && state.network!.chain!.isIssuer(read.c.signer) &&
+      !state.revocations.get("node", read.c.signer);
     if (!known && !vouched) throw this.#refusal("unknown-member", "this network does not know the node", peer);
     if (!equalBytes(read.m.signer, peer.publicKey)) {
       throw this.#refusal("proof-invalid", "the record is of another key", peer);
@@ -181,7 +222,7 @@ export class Registrar {
     });
     return {
       c: envelopeValue(row.credentialEnvelope),
-      es: state.network!.chain!.since((read.e ?? 0) + 1).slice(0, 64).map(signedEpochValue),
+      es: state.network!.chain!.since((read.e ?? 0) + 1).slice(0, EPOCHS_IN_MESSAGE_MAX).map(signedEpochValue),
       p: state.network!.profile ? envelopeValue(state.network!.profile.envelope) : undefined,
     };
   }
@@ -201,7 +242,14 @@ export class Registrar {
     for (const [nonce, one] of this.#challenges) {
       if (ctx.nowMs - one.sentMs > CHALLENGE_MS) this.#challenges.delete(nonce);
     }
-    const dueMs = Math.max(renewAtMs(network.credential.credential), this.#renewRetryMs);
+    for (const [nodeId, one] of ctx.state.pending) {
+      if (ctx.nowMs - one.sinceMs <= PENDING_MS) continue;
+      ctx.state.pending.delete(nodeId);
+      ctx.persist([[KEYS.pending(nodeId), null]]);
+    }
+    // What a departed issuer signed stops counting one epoch later: it is replaced at once.
+    const orphaned = !network.chain!.isIssuer(network.credential.envelope.signer);
+    const dueMs = Math.max(orphaned ? 0 : renewAtMs(network.credential.credential), this.#renewRetryMs);
     if (ctx.nowMs < dueMs) return dueMs;
     const { role, pool, name, via } = network.credential.credential;
     if (ctx.state.isIssuer) {
@@ -212,6 +260,12 @@ export class Registrar {
     const issuers = network.chain!.issuers.map(nodeIdOf).filter((one) => ctx.sessions.get(one)?.member);
     if (issuers.length > 0) this.askRenewal(issuers[ctx.rng.below(issuers.length)]!, () => {});
     return this.#renewRetryMs;
+  }
+
+  /** The clock was set back: times that were set with it count no longer. */
+  clockSetBack(): void {
+    this.#renewRetryMs = 0;
+    this.#challenges.clear();
   }
 
   /** Asks a node for a new credential; `done` gets the outcome. */
@@ -237,14 +291,20 @@ export class Registrar {
         const answer = readRenewed(result.body, "renew");
         if (!answer.c) return done({ ok: false, code: "not-issuer", to: answer.to ?? [] });
         this.exchange.learnEpochs(answer.es ?? []);
-        const credential = openCredential(answer.c, state.networkId);
-        const counts = state.network!.chain!.counts(answer.c.signer) &&
-          equalBytes(credential.subject, state.keyPair.publicKey);
-        if (!counts) return done({ ok: false, code: "bad-answer" });
+        const verified = verifyCredential(answer.c, {
+          chain: state.network!.chain!,
+          revocations: state.revocations,
+          nowMs: ctx.nowMs,
+          subject: state.keyPair.publicKey,
+        });
+        if (!verified.ok) {
+          return done({ ok: false, code: verified.reason === "not-yet-valid" ? "clock-skew" : "bad-answer" });
+        }
         this.adopt(answer.c);
         done({ ok: true });
       } catch (error) {
-        if (!(error instanceof WireError)) throw error;
+        // A Refusal: the network was forgotten while the answer was on its way.
+        if (!(error instanceof WireError) && !(error instanceof Refusal)) throw error;
         done({ ok: false, code: "bad-answer" });
       }
     });
@@ -299,6 +359,7 @@ export class Registrar {
       networkId: state.networkId,
       discoverySecret: state.network!.discoverySecret,
       addresses: inviteAddresses(ctx.addresses),
+      anchor: { epoch: state.network!.chain!.epoch, hash: state.network!.chain!.head },
       issuer: state.keyPair,
     });
     state.grants.set(toHex(invite.grant.id), { grant: invite.grant, envelope: invite.grantEnvelope });
@@ -349,7 +410,7 @@ export class Registrar {
     const { state, nowMs } = this.ctx;
     return [...state.grants.values()].filter((one) => equalBytes(one.envelope.signer, state.keyPair.publicKey)).map(
       ({ grant }) => {
-        const usedBy = state.members.joinedBy(grant.id);
+        const usedBy = this.#usedBy(grant.id);
         const revoked = state.revocations.get("invite", grant.id) !== undefined;
         return {
           id: toHex(grant.id),
@@ -449,9 +510,15 @@ export class Registrar {
     if (grant.createdMs > nowMs + CLOCK_SKEW_MS) {
       throw this.#refusal("clock-skew", "the invite is from the future", peer);
     }
-    if (state.members.joinedBy(grant.id).length >= grant.uses) {
+    if (this.#usedBy(grant.id).length >= grant.uses) {
       throw this.#refusal("invite-used-up", `the invite was good for ${grant.uses}`, peer);
     }
+  }
+
+  /** Nodes that joined by an invite: as members say, and as this registrar remembers. */
+  #usedBy(inviteId: Uint8Array): string[] {
+    const { state } = this.ctx;
+    return [...new Set([...state.members.joinedBy(inviteId), ...state.uses.get(toHex(inviteId)) ?? []])];
   }
 
   #role(grant: InviteGrant, wanted: MemberRecord): Role {
@@ -468,7 +535,9 @@ export class Registrar {
     const { ctx } = this;
     const { state } = ctx;
     if (!grant.approval && !state.network!.profile?.profile.approval) return true;
-    const pending = state.pending.get(peer.nodeId);
+    const found = state.pending.get(peer.nodeId);
+    // An approval is for one invite: another one may give another role.
+    const pending = found && equalBytes(found.inviteId, grant.id) ? found : undefined;
     if (pending?.decision === "denied") {
       throw this.#refusal("approval-denied", pending.reason || "an operator refused", peer);
     }
@@ -526,7 +595,13 @@ export class Registrar {
     const row = state.members.merge(opened) ?? opened;
     state.pending.delete(nodeId);
     // The answer leaves only after this is durable: a registrar that dies must not admit twice by one invite.
-    ctx.persist([[KEYS.member(nodeId), encodeCbor(rowValue(row))], [KEYS.pending(nodeId), null]]);
+    const via = admission.via;
+    if (via) state.uses.set(toHex(via), (state.uses.get(toHex(via)) ?? new Set()).add(nodeId));
+    ctx.persist([
+      [KEYS.member(nodeId), encodeCbor(rowValue(row))],
+      [KEYS.pending(nodeId), null],
+      ...(via ? [[KEYS.use(via, nodeId), new Uint8Array(1)] as const] : []),
+    ]);
     this.exchange.tell({ rows: [row] });
     this.exchange.changed("member");
     return { row, fresh };
@@ -551,7 +626,9 @@ export class Registrar {
 
   #freeName(wanted: string, nodeId: string): string {
     const taken = this.ctx.state.members.all().some((one) => one.membership.name === wanted);
-    return taken ? `${wanted.slice(0, 54)}-${toHex(hashParts("mycelium/name/v1", utf8(nodeId))).slice(0, 6)}` : wanted;
+    return taken
+      ? `${wanted.slice(0, 54).replace(/[.-]+$/, "")}-${toHex(hashParts("mycelium/name/v1", utf8(nodeId))).slice(0, 6)}`
+      : wanted;
   }
 
   #revoke(kind: "node" | "invite", subject: Uint8Array, reason: string): void {
@@ -571,7 +648,6 @@ export class Registrar {
 
   #refusal(code: string, message: string, peer: PeerView): Refusal {
     this.ctx.refuse(code, peer.remoteAddress);
-    this.ctx.audit("join-refused", peer.nodeId, `${code}: ${message}`);
     return new Refusal(code, message);
   }
 

@@ -55,6 +55,8 @@ export const KEYS = {
   grant: (id: Uint8Array) => `grant/${toHex(id)}`,
   pending: (nodeId: string) => `pending/${nodeId}`,
   assignment: (id: string) => `assignment/${id}`,
+  use: (inviteId: Uint8Array, nodeId: string) => `use/${toHex(inviteId)}/${nodeId}`,
+  nonce: (nonce: string) => `nonce/${nonce}`,
 } as const;
 
 /** What an operator has ordered this node to be. */
@@ -101,6 +103,12 @@ export class NodeState {
   readonly grants: Map<string, { readonly grant: InviteGrant; readonly envelope: Envelope }> = new Map();
   readonly pending: Map<string, PendingJoin> = new Map();
   readonly assignments: Map<string, { readonly assignment: Assignment; readonly envelope: Envelope }> = new Map();
+  /** Nodes that this registrar admitted by an invite, by the invite's id; kept when a member changes its invite. */
+  readonly uses: Map<string, Set<string>> = new Map();
+  /** Commands carried out, with the time until which they must be remembered. */
+  readonly nonces: Map<string, number> = new Map();
+  /** Entries of the store that could not be read and are not needed to go on. */
+  readonly unreadable: string[] = [];
   /** Last `seq` of this node's own member record. */
   seq = 0;
   mode: Mode = "normal";
@@ -123,6 +131,12 @@ export class NodeState {
         this.#load(key, value);
       } catch (error) {
         if (!(error instanceof WireError)) throw error;
+        // What others said can be heard again; what this node is cannot.
+        const spare = /^(member|grant|pending|assignment|use|nonce)\//.test(key) && key !== KEYS.member(this.nodeId);
+        if (spare) {
+          this.unreadable.push(key);
+          continue;
+        }
         throw new WireError(`Cannot read stored "${key}": ${error.message}`, { cause: error });
       }
     }
@@ -155,6 +169,8 @@ export class NodeState {
     this.grants.clear();
     this.pending.clear();
     this.assignments.clear();
+    this.uses.clear();
+    this.nonces.clear();
     this.mode = "normal";
     this.signedEpoch = undefined;
   }
@@ -210,6 +226,14 @@ export class NodeState {
         this.grants.set(name, { grant: openGrant(envelope, this.network.networkId), envelope });
         return;
       }
+      case "use": {
+        const [id = "", nodeId = ""] = name.split("/");
+        this.uses.set(id, (this.uses.get(id) ?? new Set()).add(nodeId));
+        return;
+      }
+      case "nonce":
+        this.nonces.set(name, decodeAs(value, uint()));
+        return;
       case "pending":
         if (this.network) this.pending.set(name, openPending(value, this.network.networkId));
         return;
@@ -330,8 +354,11 @@ export function epochBytes(signed: SignedEpoch): Uint8Array {
   return encodeCbor(signedEpochValue(signed));
 }
 
+/** Epochs in one message: what fits a frame beside everything else. */
+export const EPOCHS_IN_MESSAGE_MAX = 512;
+
 /** Reads a list of signed epochs. */
-export const readEpochs = array(readSignedEpoch, 64);
+export const readEpochs = array(readSignedEpoch, EPOCHS_IN_MESSAGE_MAX);
 
 /** Reads rows of members. */
 export const readRows = array(readRow, LIMITS.membersMax);

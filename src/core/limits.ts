@@ -36,8 +36,8 @@ export const LIMITS = {
   invitesMax: 1_000,
   /** Joins waiting for an operator; the newest is refused when full. */
   pendingJoinsMax: 100,
-  /** Revocations kept. */
-  revocationsMax: 10_000,
+  /** Revocations kept: all of them fit one frame. */
+  revocationsMax: 3_000,
   /** Issuers in one authority epoch. */
   issuersMax: 7,
   /** Nonces of join challenges under way. */

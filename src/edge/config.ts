@@ -10,6 +10,7 @@ import { isAlias, isCollection, isMap, isScalar, LineCounter, parseDocument, str
 import { parseAddress, parseIpv4, parseIpv6 } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
 import { ROLES } from "../core/roles.ts";
+import { CONTAINER_INTERFACES } from "./discovery/types.ts";
 
 /** Largest configuration text that is read. */
 export const CONFIG_BYTES_MAX = 256 << 10;
@@ -137,7 +138,7 @@ export const configSchema = z.strictObject({
       deny: list(
         z.string().regex(INTERFACE),
         64,
-        ["docker*", "veth*", "cni*", "flannel*", "br-*", "virbr*"],
+        [...CONTAINER_INTERFACES],
         'interface names, "*" at the end for any',
         "Interfaces never used for beacons and mDNS.",
       ),

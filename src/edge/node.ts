@@ -12,6 +12,7 @@ import { COMMAND_VERBS, type SignedCommand } from "../agent/commands.ts";
 import { readControlRequest } from "../agent/control.ts";
 import type { ComponentStatus, EventStatus, Status } from "../agent/status.ts";
 import {
+  array,
   bool,
   type CborValue,
   decodeAs,
@@ -355,6 +356,17 @@ class RunningNode {
         const { node, on } = record({ node: textReader(128), on: optional(bool) })(request as CborValue, "node-drain");
         return await this.#tell(node, on === false ? "undrain" : "drain");
       }
+      case "authority-recover": {
+        const { without, keyFile } = record({
+          without: optional(array(textReader(128), 16)),
+          keyFile: optional(textReader(4_096)),
+        })(
+          request as CborValue,
+          verb,
+        );
+        const genesisSeed = keyFile === undefined ? undefined : readSeedFile(keyFile);
+        return await this.#runtime.control({ verb, without: without ?? [], ...(genesisSeed ? { genesisSeed } : {}) });
+      }
       case "config-get":
         return { ...this.#configs.current(), config: redactConfig(this.#config) };
       case "config-try": {
@@ -520,6 +532,7 @@ class RunningNode {
       if (addresses.length === 0 || addresses.join(" ") === known) return;
       known = addresses.join(" ");
       this.#runtime.dispatch({ type: "addresses", nowMs: Date.now(), addresses });
+      this.#runtime.announce();
     });
     const hangUp = () => void this.#reload();
     Deno.addSignalListener("SIGHUP", hangUp);
@@ -698,6 +711,26 @@ function localCommand(verb: string, args: Readonly<Record<string, string>>): Sig
     expiresMs: nowMs,
     nonce: new Uint8Array(16),
   };
+}
+
+/** A key of 32 bytes in a file. */
+function readSeedFile(path: string): Uint8Array {
+  let seed: Uint8Array;
+  try {
+    seed = Deno.readFileSync(path);
+  } catch (error) {
+    throw new ControlFailed({
+      code: "not-found",
+      message: `Cannot read key "${path}": ${(error as Error).message}`,
+      cure: "Name a file that the agent may read",
+    });
+  }
+  if (seed.length === 32) return seed;
+  throw new ControlFailed({
+    code: "bad-request",
+    message: `Cannot use key "${path}": it has ${seed.length} bytes, wanted 32`,
+    cure: "It is the file that genesis export made",
+  });
 }
 
 function rethrowAsFailed(error: unknown): never {

@@ -136,6 +136,11 @@ export class Runtime {
     return done.promise;
   }
 
+  /** Tells discovery the addresses as they stand now. */
+  announce(): void {
+    this.#applyDiscovery();
+  }
+
   /** Stops and starts the network and discovery again, for settings that only a start takes in. */
   async restartNetwork(): Promise<void> {
     const settings = this.#settings;

@@ -139,6 +139,12 @@ export class AuthorityChain {
     return last ? epochHash(last.signed.payload) : new Uint8Array(32);
   }
 
+  /** Hash of an epoch of the chain, or `undefined` where it has none of that number. */
+  hashAt(epoch: number): Uint8Array | undefined {
+    const one = this.#epochs[epoch - 1];
+    return one ? epochHash(one.signed.payload) : undefined;
+  }
+
   /** Signed epochs from number `first` on. */
   since(first: number): readonly SignedEpoch[] {
     return this.#epochs.slice(Math.max(0, first - 1)).map((one) => one.signed);

@@ -46,6 +46,11 @@ export interface Invite {
   readonly grant: InviteGrant;
   /** Multiaddrs where the network was last seen, at most 8. */
   readonly addresses: readonly string[];
+  /**
+   * Newest authority epoch when it was made: a chain that lacks it is an old one, shown perhaps by an issuer
+   * that was removed since.
+   */
+  readonly anchor: { readonly epoch: number; readonly hash: Uint8Array };
 }
 
 const TYPE = "invite/1";
@@ -69,6 +74,8 @@ const readToken = record({
   k: bytes({ length: 32 }),
   g: readEnvelope,
   a: array(readAddress, 8),
+  e: uint(4_096),
+  h: bytes({ length: 32 }),
 });
 
 /** Makes an invite: signs the grant for the public half of `seed` (32 random bytes). */
@@ -78,6 +85,7 @@ export function createInvite(
     readonly networkId: Uint8Array;
     readonly discoverySecret: Uint8Array;
     readonly addresses: readonly string[];
+    readonly anchor: Invite["anchor"];
     readonly issuer: KeyPair;
   },
 ): Invite {
@@ -98,6 +106,7 @@ export function createInvite(
     grantEnvelope,
     grant: openGrant(grantEnvelope, options.networkId),
     addresses: options.addresses.slice(0, 8),
+    anchor: options.anchor,
   };
 }
 
@@ -128,6 +137,8 @@ export function formatInvite(invite: Invite): string {
     k: invite.keyPair.seed,
     g: envelopeValue(invite.grantEnvelope),
     a: invite.addresses,
+    e: invite.anchor.epoch,
+    h: invite.anchor.hash,
   });
   return PREFIX + toBase64Url(concatBytes(body, sha256(body).subarray(0, 4)));
 }
@@ -162,5 +173,6 @@ export function parseInvite(input: string): Invite {
     grantEnvelope: read.g,
     grant,
     addresses: read.a,
+    anchor: { epoch: read.e, hash: read.h },
   };
 }

@@ -60,6 +60,12 @@ export class RevocationSet {
     return true;
   }
 
+  /** Puts another signature under a known revocation: the issuer that signed it may leave the chain. */
+  resign(revocation: Revocation, envelope: Envelope): void {
+    const key = keyOf(revocation.kind, revocation.subject);
+    if (this.#known.has(key)) this.#known.set(key, { revocation, envelope });
+  }
+
   /** The revocation of a subject, if any. */
   get(kind: RevocationKind, subject: Uint8Array): Revocation | undefined {
     return this.#known.get(keyOf(kind, subject))?.revocation;

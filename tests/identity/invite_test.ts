@@ -13,6 +13,7 @@ const OPTIONS = {
   networkId: NETWORK_ID,
   discoverySecret: seedOf("discovery"),
   addresses: [`/ip4/10.0.0.1/udp/4871/quic-v1/p2p/${nodeIdOf(ISSUER.publicKey)}`, "/dns/forest.example/tcp/4871"],
+  anchor: { epoch: 1, hash: seedOf("epoch 1") },
   issuer: ISSUER,
   pool: "default",
   uses: 1,

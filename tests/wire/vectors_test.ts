@@ -79,6 +79,7 @@ const INVITE = createInvite({
   networkId: NETWORK_ID,
   discoverySecret: seedOf("discovery"),
   addresses: [`/ip4/192.0.2.7/udp/4871/quic-v1/p2p/${nodeIdOf(ISSUER.publicKey)}`, "/dns/forest.example/tcp/4871"],
+  anchor: { epoch: 1, hash: seedOf("epoch 1") },
   issuer: ISSUER,
   role: "rhizomorph",
   pool: "default",

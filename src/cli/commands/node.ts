@@ -186,6 +186,38 @@ export function registerGenesis(program: Command, register: Register): void {
     else context.out.note(`The genesis key is in ${path} and nowhere else. Keep it safe`);
     return EXIT.ok;
   });
+  registerRecover(genesis, register);
+}
+
+/** Adds `genesis recover`. */
+function registerRecover(genesis: Command, register: Register): void {
+  const recover = genesis.command("recover").summary("sign a new set of issuers with the genesis key")
+    .description(
+      "For a network whose issuers are lost, or have locked each other out by proposals that contradict: the genesis " +
+        "key alone signs the next set of issuers, which is the present one without those named here and those removed. " +
+        "Run it on an issuer. Where two parts of a network are cut off from each other, run it in one of them only.",
+    )
+    .option(
+      "--without <node>",
+      "an issuer to leave out, may be repeated",
+      (one: string, all: readonly string[] = []) => [...all, one],
+    )
+    .option("--key <file>", "file with the genesis key (default: the one on this node)")
+    .option("-y, --yes", "do not ask");
+  examples(recover, [["mycelium genesis recover --without old-server --key /media/stick/home.genesis", ""]]);
+  register(recover, async (context, _args, command) => {
+    const flags = command.opts<{ without?: readonly string[]; key?: string; yes?: boolean }>();
+    using client = await context.agent();
+    await context.confirm("Sign a new set of issuers with the genesis key?", flags.yes);
+    const result = await client.control({
+      verb: "authority-recover",
+      without: flags.without ?? [],
+      ...(flags.key === undefined ? {} : { keyFile: resolve(context.deps.cwd, flags.key) }),
+    });
+    if (context.out.json) context.out.document(result ?? {});
+    else context.out.note(`The new set of issuers is in force${resultText(result)}`);
+    return EXIT.ok;
+  });
 }
 
 /** What the agent adds to a dry run, in a line. */
