@@ -31,8 +31,8 @@ its \`members\` and \`pending\`. \`invite list\`: its \`invites\`. \`invite crea
 **Invites are secrets.** What stands on a command line can be seen by everybody on the machine (\`ps\`): pass an invite by
 stdin (\`mycelium join -\`), by \`--invite-file\`, or by the variable \`MYCELIUM_INVITE\`.
 
-**Dangerous commands** (\`node remove\`, \`bootstrap reset\`, \`leave\`, \`genesis export\`; \`exec\` with \`leave\` or \`isolate\`) ask on a
-terminal. Where there is none they refuse unless \`--yes\` is given; all but \`exec\` take \`--dry-run\`.
+**Dangerous commands** (\`node remove\`, \`bootstrap reset\`, \`leave\`, \`genesis export\`, \`genesis recover\`; \`exec\` with \`leave\` or \`isolate\`) ask on a
+terminal. Where there is none they refuse unless \`--yes\` is given; all but \`exec\` and \`genesis recover\` take \`--dry-run\`.
 `;
 
 /** The whole guide, Markdown. */

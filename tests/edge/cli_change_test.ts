@@ -227,6 +227,27 @@ Deno.test("exec stops when Ctrl-C comes, and the agent learns of it", async () =
   await learned;
 });
 
+Deno.test("genesis export and recover ask, and hand over whole paths", async () => {
+  using folder = temporaryFolder();
+  await using agent = new AgentSocket(folder.path, { status: singleNodeStatus() });
+  const genesis = (...words: string[]) => run(["genesis", ...words, "--socket", agent.socket], { cwd: folder.path });
+  assert.equal((await genesis("export", "key")).code, 4);
+  assert.equal((await genesis("recover", "--key", "key")).code, 4);
+  assert.deepEqual(agent.requests, []);
+  const path = join(folder.path, "key");
+  assert.ok((await genesis("export", "key", "--dry-run")).stdout.includes(path));
+  assert.equal((await genesis("export", "key", "--yes")).code, 0);
+  assert.equal(
+    (await genesis("recover", "--without", "attic", "--without", "cellar", "--key", "key", "--yes")).code,
+    0,
+  );
+  assert.deepEqual(agent.requests, [
+    { verb: "genesis-export", path, dryRun: true },
+    { verb: "genesis-export", path },
+    { verb: "authority-recover", without: ["attic", "cellar"], keyFile: path },
+  ]);
+});
+
 Deno.test("bootstrap retry and force-endpoint", async () => {
   using folder = temporaryFolder();
   await using agent = new AgentSocket(folder.path, { status: joining("isolated") });

@@ -165,7 +165,9 @@ export function registerNode(program: Command, register: Register): void {
 
 /** Adds `genesis`. */
 export function registerGenesis(program: Command, register: Register): void {
-  const genesis = program.command("genesis").summary("take the key of the network's beginning offline");
+  const genesis = program.command("genesis").summary(
+    "keep the key of the network's beginning offline, and recover with it",
+  );
   const take = genesis.command("export").argument("<file>", "where the key goes, best on a medium that is taken away")
     .summary("move the genesis key out of this node")
     .description(
