@@ -16,6 +16,7 @@ import { readEnvelope } from "../core/envelope.ts";
 import { formatAddress, nodeIdOf, parseAddress, publicKeyOf, shortNodeId } from "../core/ids.ts";
 import type { Entropy, Rng } from "../core/rng.ts";
 import { AUTHORITY, type Candidate, CandidateSet, NEVER_MS } from "../bootstrap/candidates.ts";
+import { exportSeed, SEED_ADDRESSES_MAX } from "../bootstrap/seed_document.ts";
 import { JoinMachine, type Stage } from "../bootstrap/join_machine.ts";
 import { AuthorityChain, encodeEpoch, signEpoch } from "../identity/authority.ts";
 import { openCredential } from "../identity/credential.ts";
@@ -590,6 +591,8 @@ export class Agent {
         ctx.audit("genesis-exported", this.nodeId, "the genesis key was taken offline");
         ctx.emit({ type: "export-secret", controlId, key: KEYS.genesisSeed, path: request.path });
         return DEFERRED;
+      case "seed-export":
+        return this.#exportSeed(request.ttlMs ?? SEED_TTL_MS);
       case "authority-recover": {
         this.#needNetwork();
         const pair = request.genesisSeed ? keyPairFromSeed(request.genesisSeed) : state.genesisPair;
@@ -621,6 +624,34 @@ export class Agent {
       default:
         return unreachable(request);
     }
+  }
+
+  /** A seed document with the addresses of the members, the issuers first. */
+  #exportSeed(ttlMs: number): unknown {
+    const ctx = this.#ctx;
+    const { state } = ctx;
+    this.#needNetwork();
+    if (!state.isIssuer) {
+      throw new Refusal(
+        "not-issuer",
+        "Cannot export a seed: this node is not an issuer of the network",
+        "Run it on a Sclerotium",
+      );
+    }
+    const chain = state.network!.chain!;
+    const rows = [state.self!, ...this.knownMembers()];
+    rows.sort((a, b) => Number(chain.isIssuer(b.publicKey)) - Number(chain.isIssuer(a.publicKey)));
+    const addresses = rows.flatMap((one) => one.record.addresses.slice(0, 4)).slice(0, SEED_ADDRESSES_MAX);
+    const document = {
+      networkId: state.networkId,
+      addresses,
+      issuedMs: ctx.nowMs,
+      expiresMs: ctx.nowMs + ttlMs,
+      // The clock counts up over restarts, and that is all that a number of a document has to do.
+      seq: ctx.nowMs,
+    };
+    ctx.audit("seed-exported", state.nodeId, `${addresses.length} addresses`);
+    return { text: exportSeed(document, state.keyPair), addresses, expiresMs: document.expiresMs };
   }
 
   /** Founds a network with this node as its first issuer. */
@@ -940,6 +971,9 @@ export class Agent {
     return this.#ctx.state.members.get(nodeId)?.membership.name ?? shortNodeId(nodeId);
   }
 }
+
+/** How long a seed document counts as fresh; it is used after that as well, as stale. */
+const SEED_TTL_MS = 30 * 86_400_000;
 
 /** Steps back of the clock that are no setting of it. */
 const CLOCK_JITTER_MS = 2_000;

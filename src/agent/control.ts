@@ -40,6 +40,7 @@ export type ControlRequest =
   | { readonly verb: "bootstrap-reset"; readonly dryRun?: boolean }
   | { readonly verb: "bootstrap-force-endpoint"; readonly address: string }
   | { readonly verb: "genesis-export"; readonly path: string; readonly dryRun?: boolean }
+  | { readonly verb: "seed-export"; readonly ttlMs?: number }
   | {
     readonly verb: "authority-recover";
     /** Issuers to leave out. */
@@ -92,6 +93,7 @@ const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
   "bootstrap-reset": record({ dryRun: optional(bool) }),
   "bootstrap-force-endpoint": record({ address: readAddress }),
   "genesis-export": record({ path: text(4_096), dryRun: optional(bool) }),
+  "seed-export": record({ ttlMs: optional(uint(366 * 86_400_000, 60_000)) }),
   "authority-recover": record({ without: array(text(128), 16), genesisSeed: optional(bytes({ length: 32 })) }),
   "assign": record({ node, id: text(63), service: text(63), action: oneOf(["run", "stop"]) }),
   "sign-command": record({

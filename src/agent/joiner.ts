@@ -477,6 +477,9 @@ export class Joiner {
         verification: credible ? "verified" : "unverified",
         detail: `named by ${this.#where(nodeId)}`,
       });
+      // It may have failed while it was down: it must not come after the one that sends us there, or we would be
+      // sent for ever.
+      if (credible) this.candidates.forgive(address);
     }
     this.#fail("not-issuer", this.#where(nodeId));
     if (!ctx.state.network?.credential) ctx.emit({ type: "hang-up", nodeId, reason: "not an issuer" });

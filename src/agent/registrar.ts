@@ -257,7 +257,8 @@ export class Registrar {
       return renewAtMs(ctx.state.network!.credential!.credential);
     }
     this.#renewRetryMs = ctx.nowMs + 20_000 + ctx.rng.below(20_000);
-    const issuers = network.chain!.issuers.map(nodeIdOf).filter((one) => ctx.sessions.get(one)?.member);
+    // A channel is enough: who has been cut off until its credential ran out gets no session before it is renewed.
+    const issuers = network.chain!.issuers.map(nodeIdOf).filter((one) => ctx.sessions.has(one));
     if (issuers.length > 0) this.askRenewal(issuers[ctx.rng.below(issuers.length)]!, () => {});
     return this.#renewRetryMs;
   }

@@ -13,6 +13,7 @@ import { registerDoctor } from "./commands/doctor.ts";
 import { registerExec } from "./commands/exec.ts";
 import { registerInvite } from "./commands/invite.ts";
 import { registerGenesis, registerNode } from "./commands/node.ts";
+import { registerSeed } from "./commands/seed.ts";
 import { registerStatus, registerVersion } from "./commands/status.ts";
 import { registerUp } from "./commands/up.ts";
 import { Context, type GlobalFlags, type Register } from "./context.ts";
@@ -106,6 +107,7 @@ export function createProgram(deps: Pick<CliDeps, "stdout" | "stderr" | "env">, 
   program.commandsGroup("Configure and repair:");
   registerConfig(program, register);
   registerBootstrap(program, register);
+  registerSeed(program, register);
   program.commandsGroup("This program:");
   registerVersion(program, register);
   registerCompletion(program, register);
