@@ -200,11 +200,14 @@ export class Lab implements AsyncDisposable {
     return hosts;
   }
 
-  /** Gives a host another IPv4 address in place of the one it has. */
-  async renumber(host: Host, v4: string): Promise<Host> {
-    await ip("-n", host.space, "-4", "addr", "flush", "dev", "eth0");
-    await ip("-n", host.space, "addr", "add", `${v4}/24`, "brd", "+", "dev", "eth0");
-    return { ...host, v4 };
+  /** Gives a host other addresses in place of those it has. */
+  async renumber(host: Host): Promise<Host> {
+    const number = ++this.#hosts;
+    const moved = { ...host, v4: `10.77.0.${number}`, v6: `fd77::${number}` };
+    await ip("-n", host.space, "addr", "flush", "dev", "eth0");
+    await ip("-n", host.space, "addr", "add", `${moved.v4}/24`, "brd", "+", "dev", "eth0");
+    await ip("-n", host.space, "addr", "add", `${moved.v6}/64`, "dev", "eth0", "nodad");
+    return moved;
   }
 
   /** Lets nothing pass between two groups of hosts, in either direction. */
@@ -258,6 +261,15 @@ export class Lab implements AsyncDisposable {
   /** Runs a program in a host until the lab goes; its output is dropped. */
   service(host: Host, command: readonly string[]): Deno.ChildProcess {
     return this.spawn(host, command, { stdin: "null", stdout: "null", stderr: "null" });
+  }
+
+  /** Like {@linkcode service}, and waits until it has printed its first line. */
+  async ready(host: Host, command: readonly string[]): Promise<void> {
+    const child = this.spawn(host, command, { stdin: "null", stdout: "piped", stderr: "null" });
+    const reader = child.stdout.getReader();
+    const { done } = await reader.read();
+    await reader.cancel();
+    if (done) throw new Error(`${command.join(" ")} ended at once`);
   }
 
   /** Starts a program in a host; it is killed with the lab. */
