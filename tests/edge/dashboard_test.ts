@@ -59,7 +59,7 @@ function serve(make: (nowMs: number) => Status): Served {
 }
 
 /** What every view must fulfil, whatever it shows. */
-async function assertSound(page: Page, url: string, label: string): Promise<void> {
+function assertSound(page: Page, url: string, label: string): void {
   assert.deepEqual(page.errors, [], `${label}: the console is clean`);
   const elsewhere = page.requests.filter((one) => !one.startsWith(`${url}/`) && !one.startsWith("data:"));
   assert.deepEqual(elsewhere, [], `${label}: nothing is loaded from elsewhere`);
@@ -159,7 +159,7 @@ browserTest(
           assert.deepEqual(await page.evaluate(OVERFLOW), [], `${label}: nothing overflows`);
           assert.deepEqual(await page.evaluate(CONTRAST), [], `${label}: contrast`);
           assert.deepEqual(await page.evaluate(ACCESS), [], `${label}: accessible`);
-          await assertSound(page, served.url, label);
+          assertSound(page, served.url, label);
           if (folder) await Deno.writeFile(`${folder}/${label}.png`, await page.screenshot());
         }
       }
@@ -197,7 +197,7 @@ browserTest(
     served.source.status = isolatedStatus(Date.now());
     served.source.emit({ type: "status" });
     await page.until(`document.title.includes("not ready")`);
-    await assertSound(page, served.url, "live");
+    assertSound(page, served.url, "live");
   },
 );
 
@@ -238,7 +238,7 @@ browserTest("without scripts the page is whole and offers nothing that does not 
   assert.equal((await find("svg.plot polyline")).length, 4);
   const [button] = await find("button[data-copy]");
   await assert.rejects(page.send("DOM.getBoxModel", { nodeId: button }), /box model/i, "no button without a script");
-  await assertSound(page, served.url, "no script");
+  assertSound(page, served.url, "no script");
 });
 
 browserTest("names with markup in them run nothing in a real browser, also when they arrive live", async (browser) => {
@@ -257,5 +257,5 @@ browserTest("names with markup in them run nothing in a real browser, also when 
   await page.until(`document.body.innerText.includes("onerror")`);
   assert.equal(await page.evaluate("window.pwned ?? 0"), 0);
   assert.equal(await page.evaluate(`document.querySelectorAll("img, #app script").length`), 0);
-  await assertSound(page, served.url, "markup");
+  assertSound(page, served.url, "markup");
 });

@@ -294,6 +294,29 @@ Deno.test("a request that is no HTTP is answered 4xx or cut, is never a 500, and
   assert.deepEqual(served.errors, []);
 });
 
+Deno.test("a Host header of another site is refused by the real server, also when the status was served before", async () => {
+  await using served = serve();
+  const { port } = served.server;
+  const ask = (host: string) =>
+    exchange(port, request("GET /status HTTP/1.1", `host: ${host}\r\nconnection: close\r\n`));
+  const own = [`127.0.0.1:${port}`, "localhost", `LOCALHOST:${port}`, "[::1]", "a.localhost"];
+  for (const host of [...own, ...own]) assert.match(await ask(host), /^HTTP\/1\.1 200/, host);
+  for (
+    const host of [
+      "evil.example",
+      `evil.example:${port}`,
+      "127.0.0.1.evil.example",
+      "localhost.evil.example",
+      "evil.example/status",
+      "10.0.0.1",
+      "a b",
+      "127.0.0.1 evil.example",
+    ]
+  ) {
+    assert.match(await ask(host), /^HTTP\/1\.1 4\d\d/, host);
+  }
+});
+
 Deno.test("random paths, methods and headers are answered without a 500 and without an error of ours", async () => {
   await using served = serve();
   const { port } = served.server;

@@ -100,6 +100,9 @@ Deno.test("GET /status is built once in 250 ms and tagged; the tag answers 304 u
   assert.equal(again.status, 304);
   assert.equal(again.headers.get("etag"), tag);
   assert.equal(p.source.asked, 1);
+  for (const tags of [`W/${tag}`, `"x", ${tag}`]) {
+    assert.equal((await p.app.request("/status", { headers: { "if-none-match": tags } })).status, 304, tags);
+  }
 
   now += 60;
   p.source.status = troubledStatus();
@@ -230,10 +233,9 @@ Deno.test("every answer forbids sniffing, framing and reading by other origins",
   for (const path of ["/", "/status", "/healthz", "/metrics", "/openapi.json", "/none"]) {
     const { headers, body } = await p.app.request(path);
     assert.equal(headers.get("x-content-type-options"), "nosniff", path);
-    assert.equal(headers.get("x-frame-options"), "DENY", path);
     assert.equal(headers.get("cross-origin-resource-policy"), "same-origin", path);
-    assert.equal(headers.get("referrer-policy"), "no-referrer", path);
-    assert.match(headers.get("content-security-policy") ?? "", /default-src 'none'/, path);
+    assert.match(headers.get("content-security-policy") ?? "", /default-src 'none';.*frame-ancestors 'none'/, path);
+    if (path === "/") assert.equal(headers.get("referrer-policy"), "no-referrer");
     assert.equal(headers.get("access-control-allow-origin"), null, path);
     await body?.cancel();
   }
@@ -264,6 +266,21 @@ Deno.test("a Host header of another site is refused with 421: DNS rebinding", as
   }
 });
 
+Deno.test("the second request for the status takes a shorter way to the same answer, and to the same refusals", async () => {
+  using p = probe(troubledStatus());
+  const answers = [await p.app.request("/status"), await p.app.request("/status"), await p.app.request("/status")];
+  const bodies = await Promise.all(answers.map((answer) => answer.text()));
+  const headers = answers.map((answer) => JSON.stringify([...answer.headers]));
+  assert.equal(new Set(bodies).size, 1);
+  assert.equal(new Set(headers).size, 1);
+  // deno-lint-ignore no-control-regex
+  assert.ok(/^[\x20-\x7e]+\n$/.test(bodies[0] ?? ""), "ASCII, whatever the names are");
+  assert.equal((await p.app.request("http://evil.example/status")).status, 421);
+  assert.equal((await p.app.request("/status", { method: "POST" })).status, 405);
+  assert.equal((await p.app.request("/status", { method: "HEAD" })).status, 200);
+  assert.match(await (await p.app.request("/metrics")).text(), /route="\/status",code="200"} 4\n/);
+});
+
 Deno.test("a token is asked for by every route, and taken as Bearer or as the password of Basic", async () => {
   const source = new FixtureSource();
   const token = "correct-horse-battery-staple";
@@ -290,6 +307,8 @@ Deno.test("a token is asked for by every route, and taken as Bearer or as the pa
     assert.equal((await ask("/status", wrong)).status, 401, wrong);
   }
   assert.equal((await ask("/status", `Bearer ${token}`)).status, 200);
+  assert.equal((await ask("/status", `Bearer ${token}`)).status, 200);
+  assert.equal((await ask("/status")).status, 401, "also after it was served to others");
   assert.equal((await ask("/", `Basic ${btoa(`me:${token}`)}`)).status, 200);
 });
 

@@ -552,7 +552,7 @@ export function isolatedStatus(nowMs = FIXTURE_NOW_MS): Status {
         { stage: "isolated", atMs: nowMs - 93_000 },
       ],
     },
-    tolerance: { ...base.tolerance, note: "This node belongs to no network yet." },
+    tolerance: { ...base.tolerance, members: 0, issuers: 0, note: "This node belongs to no network yet." },
     members: [],
     invites: [],
     health: {

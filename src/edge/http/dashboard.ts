@@ -244,12 +244,18 @@ function tiles(status: Status): Html {
       </div>
     `;
   return html`<dl class="tiles">${
-    tile("Members", html`${count(alive)} <small>of ${count(present)} alive</small>`, trouble || "everyone answers")
+    tile(
+      "Members",
+      html`${count(alive)} <small>of ${count(present)} alive</small>`,
+      trouble || (present > 1 ? "everyone answers" : present === 1 ? "this node" : "none yet"),
+    )
   }${
     tile(
       "Tolerance",
       html`f = ${tolerance.crashFaults}`,
-      tolerance.members <= 1
+      tolerance.members === 0
+        ? "no network yet"
+        : tolerance.members === 1
         ? "one node alone"
         : `${plural(tolerance.crashFaults, "node")} may stop, ${count(tolerance.byzantineFaults)} may lie`,
     )
@@ -437,7 +443,9 @@ function discoveryCard(status: Status): Html {
               <td role="cell" class="first"><b>${source.source}</b></td>
               <td role="cell" class="state">${badge(source.state, sourceTone(source.state))}</td>
               <td role="cell" class="wide">${source.detail}</td>
-              <td role="cell" data-label="Asked again" class="nowrap">${source.nextMs === undefined
+              <td role="cell" data-label="Asked again" class="nowrap ${source.nextMs === undefined
+                ? "hide"
+                : ""}">${source.nextMs === undefined
                 ? html`<span class="soft">–</span>`
                 : ago(source.nextMs, status.nowMs)}</td>
             </tr>

@@ -125,7 +125,7 @@ border:2px solid var(--card)}
 
 .plots{display:grid;gap:16px}
 figure figcaption{display:flex;justify-content:space-between;align-items:baseline;gap:10px;font-size:14px}
-figure .value{font-weight:650}
+figure .value{font-weight:650;display:flex;flex-wrap:wrap;justify-content:flex-end;gap:0 12px}
 .plot{display:block;width:100%;height:64px;margin-top:4px}
 .plot .rule{stroke:var(--line);stroke-dasharray:2 4;vector-effect:non-scaling-stroke;fill:none}
 .plot .base{stroke:var(--line);vector-effect:non-scaling-stroke;fill:none}

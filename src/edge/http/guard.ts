@@ -10,13 +10,17 @@ import type { Problem } from "./problem.ts";
 /** Shortest bearer token that is accepted, in characters. */
 export const TOKEN_CHARS_MIN = 24;
 
-/** Headers on every answer. Nothing here may be framed, sniffed, or read by another origin. */
+/** Headers on every answer: nothing here may be framed, sniffed, or read by another origin. */
 export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
-  "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
   "x-content-type-options": "nosniff",
+  "cross-origin-resource-policy": "same-origin",
+};
+
+/** Further headers on a page. */
+export const PAGE_HEADERS: Readonly<Record<string, string>> = {
   "x-frame-options": "DENY",
   "referrer-policy": "no-referrer",
-  "cross-origin-resource-policy": "same-origin",
   "cross-origin-opener-policy": "same-origin",
   "permissions-policy": "camera=(), microphone=(), geolocation=()",
 };

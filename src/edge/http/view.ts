@@ -37,7 +37,8 @@ export interface StatusViewOptions {
 
 /** A rendered body with its strong entity tag. */
 export interface RenderedBody {
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** ASCII only: the runtime sends such a string twice as fast as bytes, and faster than one that it must encode. */
+  readonly text: string;
   /** Quoted, as in the header. */
   readonly etag: string;
 }
@@ -97,8 +98,8 @@ export class StatusView {
   body(): RenderedBody {
     const status = this.status();
     if (!this.#body) {
-      const bytes = this.#timed(() => new TextEncoder().encode(JSON.stringify(status) + "\n"));
-      this.#body = { bytes, etag: `"${this.#run}-${this.#version}"` };
+      const text = this.#timed(() => asciiJson(status) + "\n");
+      this.#body = { text, etag: `"${this.#run}-${this.#version}"` };
     }
     return this.#body;
   }
@@ -136,4 +137,9 @@ export class StatusView {
     this.#freshUntil = Math.max(this.#freshUntil, start + this.#spentMs / RENDER_SHARE);
     return result;
   }
+}
+
+/** JSON with every character above 0x7e as an escape. */
+function asciiJson(value: unknown): string {
+  return JSON.stringify(value).replace(/[^ -~]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
