@@ -45,8 +45,8 @@ const CHALLENGES_PER_PEER_MAX = 4;
 const PENDING_MS = 7 * 86_400_000;
 /** Rows of members that a newcomer gets at once; the rest follows by digest. */
 const HANDOVER_ROWS_MAX = 200;
-/** A week, where an invite says nothing else. */
-export const INVITE_TTL_MS = 7 * 86_400_000;
+/** A day, where an invite says nothing else. */
+export const INVITE_TTL_MS = 86_400_000;
 
 const readJoinHello = record({ v: uint(), n: bytes({ length: 32 }) });
 const readRegister = record({
