@@ -253,6 +253,14 @@ export class CandidateSet {
     entry.lastSuccessMs = nowMs;
   }
 
+  /** Forgets the failures of an address: a member has just said that it is the one to ask. */
+  forgive(address: string): void {
+    const entry = this.#find(address);
+    if (!entry) return;
+    entry.failures = 0;
+    entry.retryMs = 0;
+  }
+
   /** Drops all candidates of one source, for example invite addresses after the join. */
   removeSource(source: CandidateSource): void {
     for (const [address, entry] of this.#entries) {
