@@ -22,7 +22,7 @@ import { CliError, EXIT, EXIT_MEANINGS } from "./exit.ts";
 import { paint } from "./output.ts";
 
 /**
- * Runs one command line. Never ends the process and never throws for what a person did or the world refused.
+ * Runs one command line. Never ends the process and never throws: what went wrong is said, and is the exit code.
  *
  * @param args Words behind the name of the program.
  * @param deps The world.
@@ -132,5 +132,20 @@ function report(error: unknown, context: Context): number {
     else out.error(error.message, "Check it with: mycelium config validate");
     return EXIT.usage;
   }
-  throw error;
+  // Errors of the edge know their cure; what has none is our own mistake, and its place is worth more than brevity.
+  const cure = error instanceof Error && "cure" in error && typeof error.cure === "string" ? error.cure : undefined;
+  const message = error instanceof Error ? error.message : String(error);
+  const code = error instanceof Error && cure !== undefined ? codeOf(error) : "internal";
+  if (out.json) out.document({ error: { code, message, cure: cure ?? REPORT } });
+  else out.error(cure === undefined ? `Unexpected: ${message}` : message, cure ?? REPORT);
+  if (cure === undefined && error instanceof Error && error.stack) out.foreign(error.stack);
+  return EXIT.failed;
+}
+
+const REPORT = "This should not happen: please report it with what stands below";
+
+/** Its own code, or its name as one: `StateError` is `state-error`. */
+function codeOf(error: Error): string {
+  if ("code" in error && typeof error.code === "string") return error.code;
+  return error.name.replace(/(?<=[a-z])[A-Z]/g, (letter) => `-${letter}`).toLowerCase();
 }

@@ -192,6 +192,35 @@ Deno.test("up beside an agent that runs with the same folder is refused with its
   assert.match(stderr, /runs already.*process 4242.*another folder/s);
 });
 
+Deno.test("A node that cannot start: its reason and cure, exit code 1, no stack; a mistake of ours shows its place", async () => {
+  using folder = temporaryFolder();
+  const damaged = Object.assign(new Error("Cannot use state folder"), { name: "StateError", cure: "Restore it" });
+  const up = (error: unknown, ...flags: string[]) =>
+    run(["up", "--state", folder.path, ...flags], { startNode: () => Promise.reject(error) });
+  assert.deepEqual(await up(damaged), {
+    code: 1,
+    stdout: "",
+    stderr: "Error: Cannot use state folder\n  Restore it\n",
+  });
+  assert.deepEqual(JSON.parse((await up(damaged, "--json")).stdout), {
+    error: { code: "state-error", message: "Cannot use state folder", cure: "Restore it" },
+  });
+  const ours = await up(new TypeError("x is not a function"));
+  assert.equal(ours.code, 1);
+  assert.match(ours.stderr, /^Error: Unexpected: x is not a function\n.*report it.*\nTypeError: x.*\n +at /s);
+});
+
+Deno.test("A node that stops by itself is not called gone", async () => {
+  using folder = temporaryFolder();
+  const startNode = async (start: StartNodeOptions) => {
+    await nodeThat({ statuses: [at("discovering")] })(start);
+    return 1;
+  };
+  const { code, stderr } = await run(["up", "--state", folder.path], { startNode });
+  assert.equal(code, 1);
+  assert.doesNotMatch(stderr, /Warning/);
+});
+
 Deno.test("Ctrl-C: the node is told to stop, and its exit code is the command's", async () => {
   using folder = temporaryFolder();
   const stop = new AbortController();

@@ -224,8 +224,9 @@ async function runNode(
       },
       onListening: (listening) => {
         following = followStart(context, listening, start, AbortSignal.any([deps.signal, ended.signal])).catch(
-          (error: unknown) => {
-            // The node runs; that it cannot be watched is worth a line and no more.
+          async (error: unknown) => {
+            // A node that stops takes its socket away first; one that runs on unwatched is worth a line and no more.
+            await sleep(1_000, ended.signal);
             if (!ended.signal.aborted) out.warn(error instanceof Error ? error.message : String(error));
           },
         );
