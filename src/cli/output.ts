@@ -251,6 +251,11 @@ export function instant(ms: number): string {
     : "-";
 }
 
+/** A count with its word: `1 member`, `2 members`. */
+export function plural(count: number, one: string): string {
+  return `${count} ${one}${count === 1 ? "" : "s"}`;
+}
+
 /** Reads `90s`, `15m`, `24h`, `7d`, `500ms` and sums such as `1h30m`; `undefined` for anything else. */
 export function parseDuration(text: string): number | undefined {
   const units: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };

@@ -53,7 +53,7 @@ import { BUILD_INFO } from "./process/build_info.ts";
 import { measureCapabilities } from "./process/host.ts";
 import { readProcessStat } from "./process/proc_stat.ts";
 import { openServiceNotifier } from "./process/sd_notify.ts";
-import { ControlFailed, type NetworkSettings, Runtime } from "./runtime.ts";
+import { ControlFailed, type NetworkSettings, Runtime, StartFailed } from "./runtime.ts";
 import { EventBus } from "./telemetry/bus.ts";
 import {
   createLogger,
@@ -118,6 +118,7 @@ class RunningNode {
   readonly #startedMs = Date.now();
   readonly #failures = new Map<string, ComponentStatus>();
   #exitCode = 0;
+  #failure: unknown;
   #runtime!: Runtime;
   #agent!: Agent;
   #configs!: StoredConfigVersions;
@@ -183,10 +184,14 @@ class RunningNode {
       createDiscovery: (settings, handlers) => this.#createDiscovery(settings, handlers),
       runCommand: (command, by, commandSignal) => this.#commands.run(command, by, commandSignal),
       changed: () => this.#noteChange(),
+      port: this.#config.port,
       fatal: (error) => {
         this.#exitCode = 1;
+        this.#failure ??= error;
+        // What has a cure is for the person who started the node; the rest is our mistake and needs its place.
         const message = error instanceof Error ? error.message : String(error);
-        this.#log.log("error", "node", "fatal", message, { stack: error instanceof Error ? error.stack ?? "" : "" });
+        const stack = error instanceof Error && !(error instanceof StartFailed) ? { stack: error.stack ?? "" } : {};
+        this.#log.log("error", "node", "fatal", message, stack);
         this.#stop.abort();
       },
       now: Date.now,
@@ -226,6 +231,7 @@ class RunningNode {
     if (!ended.aborted) await new Promise((resolve) => ended.addEventListener("abort", resolve, { once: true }));
     notifier.stopping();
     await this.#shutDown(surface);
+    if (this.#failure instanceof StartFailed) throw this.#failure;
     return this.#exitCode;
   }
 

@@ -47,6 +47,8 @@ export interface RuntimeOptions {
     ): void;
   };
   readonly log: RuntimeLog;
+  /** Port that the network listens on, for messages. */
+  readonly port: number;
   /** Makes the network; it is started by the runtime. */
   createNetwork(settings: NetworkSettings, handlers: NetworkHandlers): Network;
   createDiscovery(settings: NetworkSettings, handlers: DiscoveryHandlers): Discovery;
@@ -275,7 +277,15 @@ export class Runtime {
       discovery.start();
       this.#applyDiscovery();
     });
-    this.#networkReady.catch((error) => this.#options.fatal(error));
+    this.#networkReady.catch((error) => {
+      if (this.#network !== network || this.#stopped) return;
+      const { port } = this.#options;
+      const taken = /AddrInUse|EADDRINUSE/.test(messageOf(error));
+      const cure = taken
+        ? `Stop the program that has port ${port}, or take another: --port 0 takes a free one`
+        : "Check the address and the rights: --listen";
+      this.#options.fatal(new StartFailed(messageOf(error), cure, { cause: error }));
+    });
   }
 
   #applyDiscovery(): void {
@@ -395,6 +405,15 @@ export class Runtime {
         }),
       );
     }
+  }
+}
+
+/** The node cannot start as it is configured. */
+export class StartFailed extends Error {
+  override readonly name = "StartFailed";
+  /** @param cure What would help, one sentence. */
+  constructor(message: string, readonly cure: string, options?: ErrorOptions) {
+    super(message, options);
   }
 }
 

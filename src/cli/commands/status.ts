@@ -5,7 +5,7 @@ import type { Status } from "../../agent/status.ts";
 import type { LogLine } from "../client.ts";
 import { type Context, countFlag, type Register } from "../context.ts";
 import { EXIT, usageError } from "../exit.ts";
-import { byteSize, type Cell, duration, instant, Output, safe, type Style } from "../output.ts";
+import { byteSize, type Cell, duration, instant, Output, plural, safe, type Style } from "../output.ts";
 import { describeFailure, sleep } from "../progress.ts";
 import { examples } from "./up.ts";
 
@@ -200,7 +200,7 @@ export function printStatus(out: Output, status: Status): void {
   if (network) {
     const { issuers, epoch, threshold } = network.authority;
     label("Network", `${out.style("bold", safe(network.name))}  ${network.networkId.slice(0, 12)}`);
-    label("Authority", `epoch ${epoch}, ${issuers.length} issuer(s), ${threshold} needed`);
+    label("Authority", `epoch ${epoch}, ${plural(issuers.length, "issuer")}, ${threshold} needed to change them`);
   } else label("Network", "none yet: mycelium init, or mycelium join");
   const ready = health.ready ? out.style("green", "ready") : out.style("red", "not ready");
   label("State", `${ready}, ${bootstrap.stage} for ${duration(nowMs - bootstrap.sinceMs)}`);
@@ -211,7 +211,7 @@ export function printStatus(out: Output, status: Status): void {
   }
   label("Tolerates", `${tolerance.crashFaults} crashed, ${tolerance.byzantineFaults} lying: ${safe(tolerance.note)}`);
   label("Version", `${safe(status.version.version)}, up ${duration(status.process.uptimeMs)}`);
-  label("Uses", `${byteSize(status.process.rssBytes)} memory, ${status.traffic.channels} channel(s)`);
+  label("Uses", `${byteSize(status.process.rssBytes)} memory, ${plural(status.traffic.channels, "channel")}`);
   for (const waiting of bootstrap.waitingFor) {
     const next = waiting.nextMs === undefined ? "" : `, next try in ${duration(Math.max(0, waiting.nextMs - nowMs))}`;
     label("Waiting", `${safe(waiting.what)} (for ${duration(nowMs - waiting.sinceMs)}${next})`);

@@ -9,7 +9,7 @@ import type { ControlClient } from "../client.ts";
 import { type Context, countFlag, durationFlag, type Register } from "../context.ts";
 import type { NodeListening } from "../deps.ts";
 import { CliError, EXIT, exitCodeOf, usageError } from "../exit.ts";
-import { instant, safe } from "../output.ts";
+import { instant, plural, safe } from "../output.ts";
 import { approvalHint, failureError, followJoin, type JoinOutcome, sleep } from "../progress.ts";
 import { defaultStateDir } from "../socket.ts";
 
@@ -317,7 +317,7 @@ async function printReady(
     return;
   }
   printNetwork(context, status);
-  out.line(`Ready      as ${status.node.role}, with ${status.members.length} member(s)`);
+  out.line(`Ready      as ${status.node.role}, with ${plural(status.members.length, "member")}`);
   if (invite) printInvite(context, invite);
 }
 
@@ -450,7 +450,7 @@ function endJoin(context: Context, outcome: JoinOutcome): number {
         });
       } else {
         printNetwork(context, status);
-        out.line(`Joined     as ${status.node.role}, with ${status.members.length} member(s)`);
+        out.line(`Joined     as ${status.node.role}, with ${plural(status.members.length, "member")}`);
       }
       return EXIT.ok;
     case "stuck":
