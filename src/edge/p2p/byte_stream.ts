@@ -18,6 +18,62 @@ export interface ByteStream {
   reset(): void;
 }
 
+/** First and largest size of the buffer that a read fills. */
+const READ_BYTES_MIN = 1 << 10;
+const READ_BYTES_MAX = 64 << 10;
+
+/**
+ * The reading direction of a stream of Deno's QUIC.
+ *
+ * A plain reader allocates 64 KiB for each read, the one that waits for the end of a small answer included; this one
+ * starts small and grows with what arrives.
+ */
+export class ByteSource {
+  readonly #reader: ReadableStreamBYOBReader;
+  #size = READ_BYTES_MIN;
+  #left: Uint8Array | undefined;
+
+  constructor(readable: ReadableStream<Uint8Array>) {
+    this.#reader = readable.getReader({ mode: "byob" });
+    this.#reader.closed.catch(() => {});
+  }
+
+  /** The next bytes, or `undefined` at the end. Rejects when the connection is lost. */
+  async read(): Promise<Uint8Array | undefined> {
+    const left = this.#left;
+    if (left) {
+      this.#left = undefined;
+      return left;
+    }
+    const { value, done } = await this.#reader.read(new Uint8Array(this.#size));
+    if (done) return undefined;
+    if (value.length === this.#size && this.#size < READ_BYTES_MAX) this.#size *= 8;
+    return value;
+  }
+
+  /**
+   * Exactly `count` bytes; what came with them waits for the next read. For heads and handshakes, whose size is known
+   * and small.
+   *
+   * @throws {Error} When the stream ends before.
+   */
+  async take(count: number): Promise<Uint8Array> {
+    let bytes: Uint8Array = new Uint8Array(0);
+    while (bytes.length < count) {
+      const piece = await this.read();
+      if (!piece) throw new Error(`stream ended after ${bytes.length} bytes, wanted ${count}`);
+      bytes = bytes.length === 0 ? piece : concatBytes(bytes, piece);
+    }
+    if (bytes.length > count) this.#left = bytes.subarray(count);
+    return bytes.subarray(0, count);
+  }
+
+  /** Wants no more bytes; a read under way ends. Never throws. */
+  cancel(): void {
+    this.#reader.cancel().catch(() => {});
+  }
+}
+
 /**
  * A {@linkcode ByteStream} on a stream of Deno's QUIC.
  *
@@ -26,38 +82,25 @@ export interface ByteStream {
  */
 export class QuicByteStream implements ByteStream {
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #source: ByteSource;
   #head: Uint8Array | undefined;
-  #left: Uint8Array | undefined;
 
   /**
    * @param stream The stream.
-   * @param options `head` goes out with the first write. `reader` is the stream's where it was taken already, and
-   *   `left` what was read with it and not used.
+   * @param options `head` goes out with the first write; `source` is the reading direction where it was taken already.
    */
   constructor(
     stream: Deno.QuicBidirectionalStream,
-    options: {
-      readonly head?: Uint8Array;
-      readonly reader?: ReadableStreamDefaultReader<Uint8Array>;
-      readonly left?: Uint8Array;
-    },
+    options: { readonly head?: Uint8Array; readonly source?: ByteSource },
   ) {
     this.#writer = stream.writable.getWriter();
-    this.#reader = options.reader ?? stream.readable.getReader();
-    this.#head = options.head;
-    this.#left = options.left?.length ? options.left : undefined;
     this.#writer.closed.catch(() => {});
-    this.#reader.closed.catch(() => {});
+    this.#source = options.source ?? new ByteSource(stream.readable);
+    this.#head = options.head;
   }
 
-  async read(): Promise<Uint8Array | undefined> {
-    if (this.#left) {
-      const left = this.#left;
-      this.#left = undefined;
-      return left;
-    }
-    return (await this.#reader.read()).value;
+  read(): Promise<Uint8Array | undefined> {
+    return this.#source.read();
   }
 
   async write(bytes: Uint8Array): Promise<void> {
@@ -72,7 +115,7 @@ export class QuicByteStream implements ByteStream {
 
   reset(): void {
     this.#writer.abort().catch(() => {});
-    this.#reader.cancel().catch(() => {});
+    this.#source.cancel();
   }
 }
 
@@ -158,36 +201,5 @@ export class LibP2pByteStream implements ByteStream {
     this.#waiting = undefined;
     if (error !== undefined) waiting?.reject(error);
     else waiting?.resolve(undefined);
-  }
-}
-
-/** Reads exactly `count` bytes. Used for heads and handshakes, whose size is known and small. */
-export class ExactReader {
-  #left: Uint8Array = new Uint8Array(0);
-  constructor(readonly reader: ReadableStreamDefaultReader<Uint8Array>) {}
-
-  /** What was read beyond the last {@linkcode take}. */
-  get left(): Uint8Array {
-    return this.#left;
-  }
-
-  /**
-   * @throws {Error} When the stream ends before.
-   */
-  async take(count: number): Promise<Uint8Array> {
-    while (this.#left.length < count) {
-      const { value } = await this.reader.read();
-      if (!value) throw new Error(`stream ended after ${this.#left.length} bytes, wanted ${count}`);
-      if (this.#left.length === 0) this.#left = value;
-      else {
-        const joined = new Uint8Array(this.#left.length + value.length);
-        joined.set(this.#left);
-        joined.set(value, this.#left.length);
-        this.#left = joined;
-      }
-    }
-    const out = this.#left.subarray(0, count);
-    this.#left = this.#left.subarray(count);
-    return out;
   }
 }

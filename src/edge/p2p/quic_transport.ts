@@ -34,7 +34,7 @@ import type { KeyPair } from "../../core/crypto.ts";
 import { type Address, formatAddress, nodeIdOf, parseAddress, publicKeyOf } from "../../core/ids.ts";
 import { CallError } from "../../ports/network.ts";
 import { isWildcard, plainHost } from "./addresses.ts";
-import { ExactReader, QuicByteStream } from "./byte_stream.ts";
+import { ByteSource, QuicByteStream } from "./byte_stream.ts";
 import { createAnchor, createLeaf, type Leaf, LEAF_BACKDATE_MS, serverNameOf } from "./certificate.ts";
 import {
   AUTH_BYTES,
@@ -277,20 +277,20 @@ export class QuicTransport implements Transport {
     };
     const stream = await conn.createBidirectionalStream();
     const writer = stream.writable.getWriter();
-    const reader = new ExactReader(stream.readable.getReader());
+    const source = new ByteSource(stream.readable);
     writer.closed.catch(() => {});
     await writer.write(encodeHello(hello));
-    const { verdict, challenge } = decodeChallenge(await reader.take(AUTH_BYTES.challenge));
+    const { verdict, challenge } = decodeChallenge(await source.take(AUTH_BYTES.challenge));
     if (verdict !== "ok") throw verdictError(verdict);
     const transcript = authTranscript({ networkId, serverKey, hello, challenge });
     if (!verifyTranscript(serverKey, "server", transcript, challenge.signature)) {
       throw new CallError("wrong-identity", "The server's signature over the channel is not valid");
     }
     await writer.write(signTranscript(keyPair, "client", transcript));
-    const last = decodeVerdict((await reader.take(AUTH_BYTES.verdict))[0]);
+    const last = decodeVerdict((await source.take(AUTH_BYTES.verdict))[0]);
     if (last !== "ok") throw verdictError(last);
     writer.close().catch(() => {});
-    reader.reader.cancel().catch(() => {});
+    source.cancel();
     return { channelBinding: channelBindingOf(transcript), instance: toHex(challenge.serverInstance) };
   }
 
@@ -360,16 +360,16 @@ export class QuicTransport implements Transport {
     const { value: stream } = await streams.read();
     if (!stream) throw new Refusal("auth-timeout");
     const writer = stream.writable.getWriter();
-    const reader = new ExactReader(stream.readable.getReader());
+    const source = new ByteSource(stream.readable);
     writer.closed.catch(() => {});
     const refuse = async (verdict: Verdict, bytes: Uint8Array): Promise<never> => {
       await writer.write(bytes);
       await writer.close().catch(() => {});
       // The dialer closes when it has read the verdict; closing here at once could overtake it.
-      await raceTimeout(reader.take(1), REFUSAL_LINGER_MS, () => {}).catch(() => {});
+      await raceTimeout(source.take(1), REFUSAL_LINGER_MS, () => {}).catch(() => {});
       throw new Refusal(verdict);
     };
-    const hello = decodeHello(await reader.take(AUTH_BYTES.hello));
+    const hello = decodeHello(await source.take(AUTH_BYTES.hello));
     if (!hello) return await refuse("bad-version", encodeChallenge("bad-version", undefined));
     if (isSelf(hello, keyPair.publicKey)) {
       return await refuse("wrong-identity", encodeChallenge("wrong-identity", undefined));
@@ -382,7 +382,7 @@ export class QuicTransport implements Transport {
     const transcript = authTranscript({ networkId, serverKey: keyPair.publicKey, hello, challenge: fields });
     const signature = signTranscript(keyPair, "server", transcript);
     await writer.write(encodeChallenge("ok", { ...fields, signature }));
-    const proof = await reader.take(AUTH_BYTES.proof);
+    const proof = await source.take(AUTH_BYTES.proof);
     if (!verifyTranscript(hello.clientKey, "client", transcript, proof)) {
       return await refuse("bad-client-signature", encodeVerdict("bad-client-signature"));
     }
@@ -391,7 +391,7 @@ export class QuicTransport implements Transport {
     if (verdict !== "ok") return await refuse(verdict, encodeVerdict(verdict));
     await writer.write(encodeVerdict("ok"));
     writer.close().catch(() => {});
-    reader.reader.cancel().catch(() => {});
+    source.cancel();
     return {
       publicKey: hello.clientKey,
       channelBinding: channelBindingOf(transcript),
@@ -583,7 +583,7 @@ class QuicMuxer extends AbstractStreamMuxer<QuicStream> {
   async onCreateStream(options: { protocol?: string }): Promise<QuicStream> {
     const protocol = options.protocol ?? "";
     const stream = await this.#conn.createBidirectionalStream({ waitUntilAvailable: true });
-    const out = new QuicStream(stream, stream.readable.getReader(), { ...options, protocol }, "outbound", this.log);
+    const out = new QuicStream(stream, new ByteSource(stream.readable), { ...options, protocol }, "outbound", this.log);
     out.writeHead(encodeHead(protocol));
     return out;
   }
@@ -607,22 +607,21 @@ class QuicMuxer extends AbstractStreamMuxer<QuicStream> {
   }
 
   async #sort(stream: Deno.QuicBidirectionalStream, onDirect: (stream: QuicByteStream) => void): Promise<void> {
-    const reader = stream.readable.getReader();
-    const exact = new ExactReader(reader);
-    const timer = setTimeout(() => reader.cancel().catch(() => {}), HEAD_TIMEOUT_MS);
+    const source = new ByteSource(stream.readable);
+    const timer = setTimeout(() => source.cancel(), HEAD_TIMEOUT_MS);
     try {
-      const length = (await exact.take(1))[0]!;
+      const length = (await source.take(1))[0]!;
       if (length > PROTOCOL_BYTES_MAX) throw new Error("protocol name too long");
-      const protocol = fromUtf8(await exact.take(length));
+      const protocol = fromUtf8(await source.take(length));
       if (protocol === this.#directProtocol) {
-        onDirect(new QuicByteStream(stream, { reader, left: exact.left }));
+        onDirect(new QuicByteStream(stream, { source }));
         return;
       }
-      const inbound = new QuicStream(stream, reader, { ...this.streamOptions, protocol }, "inbound", this.log);
+      const inbound = new QuicStream(stream, source, { ...this.streamOptions, protocol }, "inbound", this.log);
       this.onRemoteStream(inbound);
-      inbound.begin(exact.left);
+      inbound.begin();
     } catch {
-      reader.cancel().catch(() => {});
+      source.cancel();
       stream.writable.abort().catch(() => {});
     } finally {
       clearTimeout(timer);
@@ -635,12 +634,12 @@ let streamCount = 0;
 /** A stream for libp2p's own protocols. */
 class QuicStream extends AbstractStream {
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #source: ByteSource;
   #reading = false;
 
   constructor(
     stream: Deno.QuicBidirectionalStream,
-    reader: ReadableStreamDefaultReader<Uint8Array>,
+    source: ByteSource,
     options: { readonly protocol: string },
     direction: "inbound" | "outbound",
     log: Logger,
@@ -653,12 +652,12 @@ class QuicStream extends AbstractStream {
       maxMessageSize: PIECE_BYTES_MAX,
     });
     this.#writer = stream.writable.getWriter();
-    this.#reader = reader;
+    this.#source = source;
     this.#writer.closed.catch((error: unknown) => {
       if (error instanceof Error && /stopped/i.test(error.message)) this.onRemoteCloseRead();
       else if (this.status === "open") this.onRemoteReset();
     });
-    if (direction === "outbound") void this.#pump();
+    if (direction === "outbound") this.begin();
   }
 
   /** Sends what the other end needs to know which protocol this is. */
@@ -666,9 +665,8 @@ class QuicStream extends AbstractStream {
     this.#writer.write(head).catch((error) => this.abort(error));
   }
 
-  /** Starts reading an inbound stream. */
-  begin(left: Uint8Array): void {
-    if (left.length > 0) this.onData(left);
+  /** Starts reading. */
+  begin(): void {
     void this.#pump();
   }
 
@@ -677,12 +675,12 @@ class QuicStream extends AbstractStream {
     this.#reading = true;
     try {
       while (this.readStatus !== "paused") {
-        const { value, done } = await this.#reader.read();
-        if (value) this.onData(value);
-        if (done) {
+        const piece = await this.#source.read();
+        if (!piece) {
           this.onRemoteCloseWrite();
           return;
         }
+        this.onData(piece);
       }
     } catch (error) {
       if (this.status !== "open") return;
@@ -704,15 +702,16 @@ class QuicStream extends AbstractStream {
 
   sendReset(): void {
     this.#writer.abort().catch(() => {});
-    this.#reader.cancel().catch(() => {});
+    this.#source.cancel();
   }
 
   async sendCloseWrite(): Promise<void> {
     await this.#writer.close().catch(() => {});
   }
 
-  async sendCloseRead(): Promise<void> {
-    await this.#reader.cancel().catch(() => {});
+  sendCloseRead(): Promise<void> {
+    this.#source.cancel();
+    return Promise.resolve();
   }
 
   sendPause(): void {}

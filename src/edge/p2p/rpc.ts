@@ -1,5 +1,6 @@
 /** Calls over one stream each: the caller's and the callee's side. @module */
 
+import { concatBytes } from "../../core/bytes.ts";
 import { WireError } from "../../core/codec.ts";
 import { encodeFrame, type Frame, FrameReader } from "../../core/frame.ts";
 import { LIMITS } from "../../core/limits.ts";
@@ -164,16 +165,13 @@ export async function serveCall(stream: ByteStream, options: ServeOptions): Prom
       async send(message) {
         aborter.signal.throwIfAborted();
         if (over) throw new CallError("cancelled", "The call is over");
-        const bytes = encodeFrame({ type: "message", body: message });
-        options.counter.bytesOut += bytes.length;
-        try {
-          await stream.write(bytes);
-        } catch (error) {
-          abort("cancelled", "The caller stopped reading");
-          throw aborter.signal.reason ?? error;
-        }
+        const wait = outbox.push(encodeFrame({ type: "message", body: message }));
+        if (!wait) return;
+        await wait;
+        aborter.signal.throwIfAborted();
       },
     };
+    const outbox = new Outbox(stream, options.counter, () => abort("cancelled", "The caller stopped reading"));
     let last: Frame = { type: "end" };
     try {
       await options.onCall(call);
@@ -189,9 +187,8 @@ export async function serveCall(stream: ByteStream, options: ServeOptions): Prom
     }
     if (aborter.signal.aborted) return;
     over = true;
-    const bytes = encodeFrame(last);
-    options.counter.bytesOut += bytes.length;
-    await stream.write(bytes);
+    outbox.push(encodeFrame(last));
+    await outbox.empty();
     await stream.closeWrite();
   } catch (error) {
     if (error instanceof WireError) {
@@ -203,6 +200,83 @@ export async function serveCall(stream: ByteStream, options: ServeOptions): Prom
     clearTimeout(timer);
     options.signal.removeEventListener("abort", onChannelClosed);
     options.release();
+  }
+}
+
+/** Bytes of an answer that may wait for the transport before the handler does. */
+const OUTBOX_BYTES_MAX = 160 << 10;
+/** Frames are joined into one write up to this size; for larger ones the copy costs more than the write. */
+const JOIN_BYTES_MAX = 16 << 10;
+/** Turns of the microtask queue in which a handler that has sent its last message comes to its end. */
+const OUTBOX_TURNS = 6;
+
+/** Collects the frames of an answer, so that the last message and the end after it travel in one write. */
+class Outbox {
+  readonly #stream: ByteStream;
+  readonly #counter: ByteCounter;
+  readonly #onFailure: () => void;
+  #waiting: Uint8Array[] = [];
+  #bytes = 0;
+  #flushing: Promise<void> | undefined;
+  #onRoom: (() => void)[] = [];
+
+  constructor(stream: ByteStream, counter: ByteCounter, onFailure: () => void) {
+    this.#stream = stream;
+    this.#counter = counter;
+    this.#onFailure = onFailure;
+  }
+
+  /** Takes a frame; gives what to wait for before the next one, if anything. Never rejects. */
+  push(frame: Uint8Array): Promise<void> | undefined {
+    this.#waiting.push(frame);
+    this.#bytes += frame.length;
+    this.#flushing ??= this.#flush();
+    return this.#bytes < OUTBOX_BYTES_MAX ? undefined : this.#room();
+  }
+
+  /** Resolves when there is room for another frame, or none will be taken any more. */
+  #room(): Promise<void> {
+    return new Promise((resolve) => this.#onRoom.push(resolve));
+  }
+
+  /** Resolves when everything is with the transport. */
+  async empty(): Promise<void> {
+    await this.#flushing;
+  }
+
+  async #flush(): Promise<void> {
+    try {
+      for (let turn = 0; turn < OUTBOX_TURNS && this.#bytes < JOIN_BYTES_MAX; turn++) await undefined;
+      while (this.#waiting.length > 0) {
+        const bytes = this.#next();
+        this.#counter.bytesOut += bytes.length;
+        await this.#stream.write(bytes);
+        this.#bytes -= bytes.length;
+        if (this.#bytes < OUTBOX_BYTES_MAX) this.#tellRoom();
+      }
+    } catch {
+      this.#onFailure();
+    } finally {
+      this.#flushing = undefined;
+      this.#tellRoom();
+    }
+  }
+
+  #tellRoom(): void {
+    const waiting = this.#onRoom;
+    this.#onRoom = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  /** Takes the first frame, with those after it as long as they are small together. */
+  #next(): Uint8Array {
+    let count = 1;
+    let size = this.#waiting[0]!.length;
+    while (count < this.#waiting.length && size + this.#waiting[count]!.length <= JOIN_BYTES_MAX) {
+      size += this.#waiting[count++]!.length;
+    }
+    const frames = this.#waiting.splice(0, count);
+    return frames.length === 1 ? frames[0]! : concatBytes(...frames);
   }
 }
 
