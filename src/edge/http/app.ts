@@ -6,6 +6,7 @@
 
 import { type Context, Hono } from "hono";
 import type { Health, Status } from "../../agent/status.ts";
+import { HISTORY_STEP_MS } from "../telemetry/history.ts";
 import { type Exposition, METRICS_CONTENT_TYPE } from "../telemetry/metrics.ts";
 import { ControlRoutes, type ControlRoutesDeps } from "./control.ts";
 import { mainPart, page } from "./dashboard.ts";
@@ -46,7 +47,9 @@ export interface HttpApp extends Disposable {
   fetch(request: Request): Response | Promise<Response>;
   /** Answers a request without a socket, for tests: `app.request("/status")`. */
   request(path: string, init?: RequestInit): Promise<Response>;
-  /** Takes a sample for the plots; call it every few seconds. */
+  /** Takes samples for the plots and measures timer lag until it is disposed of; a server calls it. */
+  start(): void;
+  /** Takes one sample for the plots. */
   sample(): void;
   /** Streams of `/events` open now. */
   readonly subscribers: number;
@@ -94,6 +97,8 @@ class App implements HttpApp {
   /** Addresses of `/status` that the guards have let pass; empty where each request needs a token. */
   readonly #fastUrls = new Set<string>();
   #fastCount = 0;
+  #sampler: ReturnType<typeof setInterval> | undefined;
+  #lag: Disposable | undefined;
   #statusTag = "";
   #statusHeaders = new Headers();
 
@@ -111,6 +116,13 @@ class App implements HttpApp {
 
   get subscribers(): number {
     return this.#hub.subscribers;
+  }
+
+  start(): void {
+    if (this.#sampler !== undefined) return;
+    this.#lag = this.#view.measureLag();
+    this.#sampler = setInterval(() => this.sample(), HISTORY_STEP_MS);
+    Deno.unrefTimer(this.#sampler);
   }
 
   sample(): void {
@@ -137,6 +149,9 @@ class App implements HttpApp {
   }
 
   [Symbol.dispose](): void {
+    clearInterval(this.#sampler);
+    this.#sampler = undefined;
+    this.#lag?.[Symbol.dispose]();
     this.#hub[Symbol.dispose]();
   }
 

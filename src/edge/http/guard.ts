@@ -62,7 +62,7 @@ export function hostCheck(names: readonly string[] = []): (header: string) => Pr
       code: "wrong-host",
       title: "This host is not served here",
       cause: `The Host header is ${JSON.stringify(header.slice(0, 100))}, which is none of this node's names.`,
-      cure: "Open the page by http://127.0.0.1 or http://localhost, or add the name to status.hosts.",
+      cure: "Open the page by its address or as localhost, for example http://127.0.0.1:4873.",
     };
   };
 }
@@ -82,7 +82,7 @@ export function tokenCheck(token: string): (header: string | undefined) => Probl
       title: "A token is needed",
       cause: given === undefined ? "The request carries no bearer token." : "The token is not the one of this node.",
       cure:
-        "Send `Authorization: Bearer <token>` with the content of status.tokenFile; in a browser, enter it as the " +
+        "Send `Authorization: Bearer <token>` with the content of the file http.tokenFile; in a browser, enter it as the " +
         "password with any user name.",
     };
   };

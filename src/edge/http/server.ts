@@ -14,9 +14,6 @@ export const STATUS_PORT = 4873;
 /** Ports tried after the wanted one where that is allowed. */
 const NEXT_PORTS = 16;
 
-/** Milliseconds between two samples for the plots. */
-const SAMPLE_MS = 5_000;
-
 /** Longest path of a unix socket in bytes: `sun_path` holds 108 with its final zero. */
 const SOCKET_PATH_BYTES_MAX = 107;
 
@@ -87,7 +84,7 @@ export function serveStatus(options: ServeStatusOptions): RunningServer {
     throw new ServeError({
       code: "bad-address",
       message: `Cannot serve status on "${hostname}": wanted an IP address`,
-      cure: "Set status.address to an address of this machine, for example 127.0.0.1.",
+      cure: "Set http.listen (--http) to an address of this machine, for example 127.0.0.1:4873.",
     });
   }
   if (!isLoopbackHost(host)) requireProtection(hostname, token, tls !== undefined);
@@ -179,7 +176,7 @@ function requireProtection(hostname: string, token: string | undefined, tls: boo
   throw new ServeError({
     code: "not-protected",
     message: `Cannot serve status on "${hostname}": others can reach that address, wanted ${missing.join(" and ")}`,
-    cure: "Set status.tokenFile, status.tls.cert and status.tls.key, or listen on 127.0.0.1 and use an SSH tunnel.",
+    cure: "Set http.tokenFile, http.tlsCert and http.tlsKey, or listen on 127.0.0.1 and use an SSH tunnel.",
   });
 }
 
@@ -189,7 +186,7 @@ function requireToken(token: string): void {
     code: "not-protected",
     message:
       `Cannot serve status with this token: wanted at least ${TOKEN_CHARS_MIN} characters of A-Z a-z 0-9 . _ ~ + / = -`,
-    cure: "Make one: head -c 24 /dev/urandom | base64",
+    cure: "Make one: head -c 24 /dev/urandom | base64, and put it into the file of http.tokenFile.",
   });
 }
 
@@ -219,14 +216,14 @@ function listen(app: HttpApp, options: ListenOptions): Deno.HttpServer<Deno.NetA
         throw new ServeError({
           code: "bad-address",
           message: `Cannot serve status on "${hostname}": no interface of this machine has that address`,
-          cure: "Set status.address to an address of this machine, for example 127.0.0.1.",
+          cure: "Set http.listen (--http) to an address of this machine, for example 127.0.0.1:4873.",
           cause: error,
         });
       } else if (tls && !(error instanceof Deno.errors.PermissionDenied)) {
         throw new ServeError({
           code: "bad-certificate",
           message: `Cannot serve status with TLS: ${error instanceof Error ? error.message : error}`,
-          cure: "Check that status.tls.cert and status.tls.key are PEM files and belong together.",
+          cure: "Check that http.tlsCert and http.tlsKey are PEM files and belong together.",
           cause: error,
         });
       } else {
@@ -238,7 +235,7 @@ function listen(app: HttpApp, options: ListenOptions): Deno.HttpServer<Deno.NetA
     code: "port-taken",
     message: `Cannot serve status on "${hostname}:${port}": another program has the port`,
     cure: `Another node may run here (mycelium status). Else find the program with \`ss -ltnp 'sport = :${port}'\`, ` +
-      "or choose another port with --status-port.",
+      "or choose another port with --http 127.0.0.1:<port>.",
     cause: taken,
   });
 }
@@ -272,7 +269,7 @@ async function removeStaleSocket(path: string): Promise<void> {
   throw new ServeError({
     code: "socket-taken",
     message: `Cannot make the control socket "${path}": another agent answers on it`,
-    cure: "Use that agent (mycelium status), stop it (mycelium down), or use another state folder.",
+    cure: "Use that agent (mycelium status), stop it, or use another state folder.",
   });
 }
 
@@ -292,11 +289,9 @@ function running(
   server: Deno.HttpServer,
   place: { readonly url: string; readonly port: number; readonly cleanUp?: () => Promise<void> },
 ): RunningServer {
-  const sampler = setInterval(() => app.sample(), SAMPLE_MS);
-  Deno.unrefTimer(sampler);
+  app.start();
   let stopped: Promise<void> | undefined;
   const stop = async (drainMs: number) => {
-    clearInterval(sampler);
     app[Symbol.dispose]();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<void>((resolve) => timer = setTimeout(resolve, drainMs));

@@ -6,6 +6,7 @@
 
 import type { EventStatus, Status } from "../../agent/status.ts";
 import { StatusHistory } from "../telemetry/history.ts";
+import { LoopLag } from "../telemetry/loop_lag.ts";
 import { type Exposition, renderMetrics } from "../telemetry/metrics.ts";
 
 /** Milliseconds for which a rendered status is served again. */
@@ -31,8 +32,6 @@ export interface StatusSource {
 export interface StatusViewOptions {
   /** Monotonic milliseconds. @default performance.now */
   readonly clock?: () => number;
-  /** Lag of the event loop, where it is measured. */
-  readonly loopLag?: () => { readonly mean: number; readonly max: number } | undefined;
 }
 
 /** A rendered body with its strong entity tag. */
@@ -47,7 +46,6 @@ export interface RenderedBody {
 export class StatusView {
   readonly #source: StatusSource;
   readonly #clock: () => number;
-  readonly #loopLag: StatusViewOptions["loopLag"];
   readonly #history = new StatusHistory();
   /** Differs between two runs, so that no tag of an earlier run matches. */
   readonly #run = crypto.randomUUID().slice(0, 8);
@@ -57,15 +55,16 @@ export class StatusView {
   #version = 0;
   #freshUntil = -Infinity;
   #spentMs = 0;
+  #lag: LoopLag | undefined;
+  #lagUsers = 0;
 
   /**
    * @param source Where the status comes from.
-   * @param options Clock and measurements.
+   * @param options The clock.
    */
   constructor(source: StatusSource, options: StatusViewOptions = {}) {
     this.#source = source;
     this.#clock = options.clock ?? (() => performance.now());
-    this.#loopLag = options.loopLag;
   }
 
   /** The status, at most {@linkcode STATUS_TTL_MS} old (more where rendering is slow). */
@@ -74,7 +73,7 @@ export class StatusView {
     if (this.#status && now < this.#freshUntil) return this.#status;
     const fresh = this.#source.getStatus();
     this.#history.record(fresh);
-    const loopLagMs = fresh.process.loopLagMs ?? this.#loopLag?.();
+    const loopLagMs = fresh.process.loopLagMs ?? this.#lag?.read();
     this.#status = {
       ...fresh,
       process: loopLagMs ? { ...fresh.process, loopLagMs } : fresh.process,
@@ -123,6 +122,22 @@ export class StatusView {
   /** Takes a sample for the plots; call it every few seconds where nobody asks. */
   sample(): void {
     this.status();
+  }
+
+  /** Measures the lag of the event loop until the last who asked has disposed of it. */
+  measureLag(): Disposable {
+    this.#lag ??= new LoopLag();
+    this.#lagUsers++;
+    let released = false;
+    return {
+      [Symbol.dispose]: () => {
+        if (released) return;
+        released = true;
+        if (--this.#lagUsers > 0) return;
+        this.#lag?.[Symbol.dispose]();
+        this.#lag = undefined;
+      },
+    };
   }
 
   /** Calls `listener` on each change until the returned function is called. */
