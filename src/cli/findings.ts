@@ -2,7 +2,7 @@
 
 import { causeCode, CAUSES } from "../bootstrap/diagnosis.ts";
 import type { Failure, Status } from "../agent/status.ts";
-import { byteSize, duration } from "./output.ts";
+import { byteSize, duration, plural } from "./output.ts";
 
 /** How bad a finding is. */
 export type Severity = "error" | "warning" | "info";
@@ -162,7 +162,7 @@ function clockFindings(status: Status, nowMs: number): Finding[] {
     out.push({
       severity: "warning",
       code: "clock-jumped",
-      what: `This machine's clock was set back since it last heard ${ahead.length} member(s)`,
+      what: `This machine's clock was set back since it last heard ${plural(ahead.length, "member")}`,
       tried: ahead.slice(0, 5).map((one) => one.name).join(", "),
       cure,
     });
@@ -188,7 +188,7 @@ function memberFindings(status: Status): Finding[] {
     out.push({
       severity: "info",
       code: "joins-pending",
-      what: `${status.pending.length} machine(s) wait for an operator's approval`,
+      what: `Waiting for an operator's approval: ${plural(status.pending.length, "machine")}`,
       tried: "",
       cure: "See them with: mycelium node list",
     });

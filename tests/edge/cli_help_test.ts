@@ -92,6 +92,50 @@ Deno.test("Wrong words end with 2, change nothing, and say what was probably mea
   }
 });
 
+/** Words behind `mycelium` that are prose, not commands. */
+const PROSE = new Set(["configuration", "agent"]);
+
+Deno.test("Every command that a message or the documentation tells to type exists, with its flags", async () => {
+  const root = new URL("../../", import.meta.url);
+  const files = ["README.md"];
+  for (const folder of ["src", "docs"]) {
+    const queue = [folder];
+    for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
+      for await (const entry of Deno.readDir(new URL(next, root))) {
+        if (entry.isDirectory) queue.push(`${next}/${entry.name}`);
+        else if (/\.(ts|md)$/.test(entry.name)) files.push(`${next}/${entry.name}`);
+      }
+    }
+  }
+  const wrong: string[] = [];
+  let checked = 0;
+  for (const file of files) {
+    const text = await Deno.readTextFile(new URL(file, root)).catch(() => "");
+    // Behind a colon, a quote, a backtick or at the start of a line: a command, not a sentence about the program.
+    for (const [, line] of text.matchAll(/(?:[:;|(`"]\s*|^\s*(?:\$ )?)mycelium ([a-z][^`"\n]*)/gm)) {
+      const words = line!.split(/[\s,.;)\\]+/);
+      let command = program;
+      for (const word of words) {
+        const next = command.commands.find((one) => one.name() === word || one.aliases().includes(word));
+        if (!next) break;
+        command = next;
+      }
+      if (command === program) {
+        if (words[0] !== "help" && !PROSE.has(words[0]!)) wrong.push(`${file}: mycelium ${line}`);
+        continue;
+      }
+      checked++;
+      const bare = line!.split(/ -- |\||;|&&|#|,|\)/)[0]!;
+      const flags = [...command.options, ...program.options].flatMap((one) => [one.long, one.short]);
+      for (const [flag] of bare.matchAll(/(?<=\s)--[a-z-]+/g)) {
+        if (flag !== "--help" && !flags.includes(flag)) wrong.push(`${file}: ${flag} of mycelium ${line}`);
+      }
+    }
+  }
+  assert.deepEqual(wrong, []);
+  assert.ok(checked > 100, `only ${checked} commands were found`);
+});
+
 /** What a shell offers for a line that ends where the cursor is. */
 async function offers(script: string, words: readonly string[]): Promise<string[]> {
   const line = words.map((word) => `'${word}'`).join(" ");

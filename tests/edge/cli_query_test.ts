@@ -53,7 +53,7 @@ Deno.test("status: a person reads it, --json is the document of /status, --quiet
   const { code, stdout, stderr } = await run(["status", "--socket", agent.socket]);
   assert.equal(code, 0);
   assert.equal(stderr, "");
-  for (const word of ["attic", "home", "barn-north", "dead", "suspect", "epoch 4", "wait for an operator"]) {
+  for (const word of ["attic", "home", "barn-north", "dead", "suspect", "epoch 4", "Waiting for an operator"]) {
     assert.ok(stdout.includes(word), word);
   }
   assert.doesNotMatch(stdout, ESCAPE);

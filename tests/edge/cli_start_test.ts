@@ -256,6 +256,22 @@ Deno.test("On a terminal a moving line shows the stage; everyday log lines stay 
   assert.match(narrow.stderr, /• .*Looking for the network\n/);
 });
 
+Deno.test("down stops the agent that runs and waits for it; 5 where it does not stop, 3 where none runs", async () => {
+  using folder = temporaryFolder();
+  let ended: Promise<void> | undefined;
+  const stops = new AgentSocket(folder.path, {
+    status: singleNodeStatus(),
+    shutdown: () => void setTimeout(() => ended = stops[Symbol.asyncDispose](), 150),
+  });
+  const { code, stderr } = await run(["down", "--socket", stops.socket]);
+  assert.equal(code, 0);
+  assert.match(stderr, /has stopped/);
+  await ended;
+  assert.equal((await run(["down", "--socket", stops.socket])).code, 3);
+  await using stays = new AgentSocket(folder.path, { status: singleNodeStatus(), shutdown: () => {} });
+  assert.equal((await run(["down", "--timeout", "300ms", "--socket", stays.socket])).code, 5);
+});
+
 Deno.test("SIGHUP's configuration is read anew with the same flags on top", async () => {
   using folder = temporaryFolder();
   const config = join(folder.path, "c.yaml");

@@ -28,6 +28,8 @@ export interface AgentSocketOptions {
   readonly control?: (request: { readonly verb: string; readonly [field: string]: unknown }) => ControlAnswer;
   readonly exec?: (request: unknown, signal: AbortSignal) => AsyncIterable<ExecLine>;
   readonly logs?: readonly unknown[];
+  /** Called by `POST /shutdown`. */
+  readonly shutdown?: () => void;
 }
 
 /** Verbs that the runtime answers before the agent's reader. */
@@ -56,6 +58,7 @@ export class AgentSocket implements AsyncDisposable {
       control: (request) => Promise.resolve(this.#control(request, options)),
       exec: options.exec ?? (async function* () {}),
       recentLogs: ({ count }) => (options.logs ?? []).slice(-count),
+      ...(options.shutdown ? { shutdown: options.shutdown } : {}),
       events: { statusMsMin: 20 },
     });
     this.#server = Deno.serve({ path: this.socket, onListen: () => {} }, (request) => this.#app.fetch(request));

@@ -8,7 +8,7 @@ import { ConfigError, describeProblem, httpAddress, listenAddresses, type Loaded
 import type { Context, Register } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { diskFinding, diskIsLow, type Finding, findingsOf, SEVERITIES, sortFindings } from "../findings.ts";
-import { duration, safe, type Style } from "../output.ts";
+import { duration, plural, safe, type Style } from "../output.ts";
 import { socketCandidates } from "../socket.ts";
 import { configOf, examples, placesOf } from "./up.ts";
 
@@ -278,7 +278,7 @@ function print(
     if (findings.length > 0) out.line();
     for (const one of checked) out.line(out.style("dim", `Checked ${safe(one)}`));
     for (const reason of status?.health.reasons ?? []) out.line(`Not ready: ${safe(reason)}`);
-    const counts = SEVERITIES.map((name) => `${findings.filter((one) => one.severity === name).length} ${name}(s)`);
+    const counts = SEVERITIES.map((name) => plural(findings.filter((one) => one.severity === name).length, name));
     out.line(findings.length === 0 ? out.style("green", "Nothing is wrong") : counts.join(", "));
   }
   return exit;

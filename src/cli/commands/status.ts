@@ -245,7 +245,7 @@ export function printStatus(out: Output, status: Status): void {
   }
   if (status.pending.length > 0) {
     out.line();
-    out.line(`${status.pending.length} machine(s) wait for an operator: mycelium node list`);
+    out.line(`Waiting for an operator: ${plural(status.pending.length, "machine")}, see mycelium node list`);
   }
   const events = status.events.filter((one) => one.level === "warn" || one.level === "error").slice(-EVENTS_SHOWN);
   if (events.length > 0) {

@@ -79,6 +79,11 @@ export function registerUp(program: Command, register: Register): void {
   );
   register(agent, (context, _args, command) => runUp(context, command.opts<UpFlags>(), command));
 
+  const down = program.command("down").summary("stop the node of this machine in order")
+    .description("Tells the agent that runs to stop, and waits until it has. It stays a member and comes back with up.")
+    .option("--timeout <duration>", "how long to wait", "30s");
+  register(down, runDown);
+
   const init = nodeOptions(
     program.command("init").argument("[network]", "name of the new network", "mycelium")
       .summary("form a new network")
@@ -356,6 +361,38 @@ function printInvite(context: Context, invite: CreatedInvite): void {
   context.out.line();
   context.out.line(`  mycelium join ${invite.token}`);
   context.out.line();
+}
+
+async function runDown(context: Context, _args: readonly string[], command: Command): Promise<number> {
+  const { deps, out } = context;
+  const timeoutMs = durationFlag("--timeout", command.opts<{ timeout: string }>().timeout)!;
+  using client = await context.agent();
+  await client.shutdown();
+  const untilMs = deps.now() + timeoutMs;
+  out.progress("Stopping");
+  try {
+    while (deps.now() < untilMs && !deps.signal.aborted) {
+      const still = await deps.openControl(client.socket).catch((error) => {
+        if (error instanceof CliError && error.code === "no-agent") return undefined;
+        throw error;
+      });
+      if (!still) {
+        if (out.json) out.document({ stopped: true });
+        else out.endProgress("The node has stopped");
+        return EXIT.ok;
+      }
+      still[Symbol.dispose]();
+      await sleep(100, deps.signal);
+    }
+  } finally {
+    out.endProgress();
+  }
+  if (deps.signal.aborted) return EXIT.interrupted;
+  throw new CliError("The node has not stopped yet", {
+    code: "timeout",
+    cure: "It may still be stopping: see mycelium status",
+    exitCode: EXIT.timedOut,
+  });
 }
 
 async function runInit(context: Context, args: readonly string[], command: Command): Promise<number> {
