@@ -68,8 +68,8 @@ export function implausibilities(can: Capabilities, wanted: Role, work: WorkObse
     `${can.memoryBytes} bytes of memory: machines have 64 MiB to 64 TiB`,
   );
   say(
-    can.diskBytes < GIB / 16 || can.diskBytes > 2 ** 50 * 8,
-    `${can.diskBytes} bytes of disk: machines have 64 MiB to 8 PiB`,
+    can.diskBytes < GIB / 16 || can.diskBytes > 2 ** 50 * 4,
+    `${can.diskBytes} bytes of disk: machines have 64 MiB to 4 PiB`,
   );
   say(can.diskFreeBytes > can.diskBytes, `${can.diskFreeBytes} bytes free on a disk of ${can.diskBytes}`);
   say(

@@ -227,7 +227,7 @@ export class World {
       },
       entries: new Map(host.disk),
       rng: seededRng(seed),
-      entropy: entropyOf(`${this.#options.seed} ${host.name} ${host.life}`),
+      entropy: entropyOf(`${this.#options.seed} ${host.index} ${host.life}`),
     });
     host.nodeId = host.agent.nodeId;
     this.dispatch(host, { type: "start", nowMs: this.local(host), capabilities: host.capabilities });
