@@ -68,11 +68,13 @@ function assertSound(page: Page, url: string, label: string): void {
 /** Elements that stick out of the window, and text that is cut off. */
 const OVERFLOW = `(() => {
   const out = [];
-  if (document.documentElement.scrollWidth > innerWidth) out.push("page " + document.documentElement.scrollWidth);
+  // Not innerWidth: a phone zooms out to show what is too wide, and that grows with it.
+  const width = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth > width) out.push("page " + document.documentElement.scrollWidth);
   for (const element of document.querySelectorAll("#app *")) {
     const box = element.getBoundingClientRect();
     if (box.width === 0 || element.closest(".hidden, thead, svg")) continue;
-    if (box.right > innerWidth + 0.5 || box.left < -0.5) out.push(element.tagName + "." + element.className + " " + box.right);
+    if (box.right > width + 0.5 || box.left < -0.5) out.push(element.tagName + "." + element.className + " " + box.right);
     if (element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).display !== "inline") {
       out.push("cut " + element.tagName + "." + element.className + " " + element.textContent.slice(0, 40));
     }
@@ -166,6 +168,28 @@ browserTest(
     }
   },
 );
+
+browserTest("the checks of layout, contrast and access see a fault that is planted", async (browser) => {
+  await using served = serve(singleNodeStatus);
+  await using page = await browser.page(PHONE);
+  await page.goto(`${served.url}/`);
+  await page.until(`document.getElementById("live").dataset.state === "live"`);
+  await page.evaluate(`(async () => {
+    const wide = document.createElement("div");
+    wide.style.width = "500px";
+    wide.textContent = "wide";
+    const pale = document.createElement("p");
+    pale.style.color = "#a0a0a0";
+    pale.textContent = "pale";
+    document.querySelector("main").append(wide, pale, document.createElement("table"), document.createElement("section"));
+    await fetch("http://127.0.0.1:9/elsewhere").catch(() => {});
+    return true;
+  })()`);
+  assert.equal((await page.evaluate<string[]>(OVERFLOW)).filter((one) => one.startsWith("DIV. ")).length, 1);
+  assert.equal((await page.evaluate<string[]>(CONTRAST)).length, 1);
+  assert.equal((await page.evaluate<string[]>(ACCESS)).length, 2);
+  assert.throws(() => assertSound(page, served.url, "planted"), /console is clean/, "the policy stopped the request");
+});
 
 browserTest(
   "[11.1e] what changes arrives by server-sent events, without a reload, and open details and focus stay",

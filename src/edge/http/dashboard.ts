@@ -214,7 +214,7 @@ function pendingItem(one: PendingStatus, nowMs: number): Html {
       <p><b>${one.name}</b> wants to join as ${ROLE_NAMES[one.role]}, since ${ago(one.sinceMs, nowMs)}</p>
       <p class="soft">${plural(able.cpus, "processor")}, ${bytes(able.memoryBytes)} of memory, ${able.arch}, ${able
         .os}</p>
-      <p class="soft mono">${one.address}</p>
+      <p class="soft mono" title="${one.address}">${shortenIds(one.address)}</p>
       <div class="command"><code>${approve}</code>${copyButton(approve)}</div>
       <p class="soft">Not yours? <code>mycelium node deny ${one.nodeId.slice(-8)}</code></p>
     </li>
@@ -386,11 +386,11 @@ function joinCard(status: Status): Html {
   const steps = bootstrap.timeline.slice(-16).map(({ stage, atMs }, index, shown) => {
     const current = index === shown.length - 1 && stage !== "verified";
     return html`<li class="${current ? stage === "isolated" ? "isolated" : "now" : ""}">${STAGE_NAMES[stage]}<small>${
-      index === 0 ? html`${ago(atMs, nowMs)}` : `+${duration(atMs - (shown[index - 1]?.atMs ?? atMs))}`
+      index === 0 ? html`${ago(atMs, nowMs)}` : `+${duration(Math.max(1, atMs - (shown[index - 1]?.atMs ?? atMs)))}`
     }</small></li>`;
   });
   const summary = bootstrap.stage === "verified" && last >= 0
-    ? html`joined in ${duration(Math.max(1, took))}`
+    ? html`${bootstrap.timeline[0]?.stage === "forming" ? "formed" : "joined"} in ${duration(Math.max(1, took))}`
     : html`${STAGE_NAMES[bootstrap.stage]} since ${span(nowMs - bootstrap.sinceMs)}, attempt ${bootstrap.attempt}`;
   return html`
     <section class="card o4"
@@ -412,7 +412,9 @@ function failureItem(failure: Failure, nowMs: number): Html {
     failure.count > 1 ? `, ${count(failure.count)} times` : ""
   }</span><div class="soft">${
     STAGE_NAMES[failure.stage]
-  }, <code>${failure.code}</code>: <code>${failure.tried}</code></div><p class="cure"><b>Cure</b> ${failure.cure}</p></li>`;
+  }, <code>${failure.code}</code>: <code title="${failure.tried}">${
+    shortenIds(failure.tried)
+  }</code></div><p class="cure"><b>Cure</b> ${failure.cure}</p></li>`;
 }
 
 function discoveryCard(status: Status): Html {
@@ -420,7 +422,7 @@ function discoveryCard(status: Status): Html {
   const rows = candidates.slice(0, ROWS_MAX).map((one) =>
     html`
       <tr role="row">
-        <td role="cell" class="wide mono">${one.address}</td>
+        <td role="cell" class="wide mono" title="${one.address}">${shortenIds(one.address)}</td>
         <td role="cell" data-label="Source">${one.source}</td>
         <td role="cell" data-label="Authority" class="end">${one.authority}</td>
         <td role="cell" data-label="Known">${one.verification}</td>
@@ -475,15 +477,15 @@ const EVENT_TONES: Readonly<Record<EventStatus["level"], Tone>> = {
 };
 
 function eventsCard(status: Status): Html {
-  const events = [...status.events].sort((a, b) => b.atMs - a.atMs).slice(0, EVENTS_MAX);
+  const events = [...status.events].reverse().sort((a, b) => b.atMs - a.atMs).slice(0, EVENTS_MAX);
   return html`<section class="card o8" aria-labelledby="h-events"><h2 id="h-events">Recent events</h2>${
     events.length === 0
       ? html`<p class="empty">None.</p>`
       : html`<ol class="events">${
         events.map((event) =>
-          html`<li>${ago(event.atMs, status.nowMs)}${
-            badge(event.level, EVENT_TONES[event.level])
-          }<p>${event.message} <code class="soft">${event.event}</code></p></li>`
+          html`<li>${ago(event.atMs, status.nowMs)}${badge(event.level, EVENT_TONES[event.level])}<p>${
+            shortenIds(event.message)
+          } <code class="soft">${event.event}</code></p></li>`
         )
       }</ol>`
   }</section>`;
@@ -680,6 +682,11 @@ function nodeCard(status: Status): Html {
 }
 
 type Tone = "good" | "warn" | "bad" | "still";
+
+/** A text with the ids of nodes by their last 8 characters, as they are named elsewhere on the page. */
+function shortenIds(text: string): string {
+  return text.replace(/\b12D3KooW[1-9A-HJ-NP-Za-km-z]{36}([1-9A-HJ-NP-Za-km-z]{8})\b/g, "…$1");
+}
 
 function badge(text: string, tone: Tone): Html {
   return html`<span class="badge ${tone}">${text}</span>`;
