@@ -167,8 +167,6 @@ export const configSchema = z.strictObject({
   }).prefault({}),
   limits: z.strictObject({
     channelsMax: number(LIMITS.channelsMax, 8, LIMITS.channelsMax, "Open channels to other nodes."),
-    inboundCallsMax: number(LIMITS.inboundCallsMax, 8, LIMITS.inboundCallsMax, "Calls served at the same time."),
-    membersMax: number(LIMITS.membersMax, 2, LIMITS.membersMax, "Members that this node keeps in mind."),
     drainMs: number(10_000, 0, 600_000, "Time that stopping may take before it is forced, in milliseconds."),
   }).prefault({}),
 });
