@@ -75,7 +75,7 @@ Deno.test("every folder of src/ is named in ARCHITECTURE.md", async (t) => {
     return;
   }
   const folders = new Set(CODE.filter((one) => one.startsWith("src/")).map((one) => dirname(one).slice("src/".length)));
-  const missing = [...folders].filter((one) => !one.split("/").every((part) => text.includes(`${part}/`)));
+  const missing = [...folders].filter((one) => !one.split("/").every((part) => new RegExp(`\\b${part}\\b`).test(text)));
   assert.deepEqual(missing, []);
 });
 
