@@ -114,6 +114,9 @@ async function newestIn(folder: string): Promise<number> {
   return newest;
 }
 
+/** No test takes longer: a suite that hangs says nothing. */
+const TEST_MS_MAX = 90_000;
+
 /** Options of {@linkcode hostsTest}. */
 export interface HostsTestOptions {
   /** What the test needs besides what all need, where it is missing. */
@@ -130,7 +133,7 @@ export function hostsTest(name: string, body: (lab: Lab) => Promise<void>, optio
     fn: async () => {
       await using lab = await Lab.make();
       try {
-        await body(lab);
+        await within(TEST_MS_MAX, name, body(lab));
       } catch (error) {
         console.error(lab.report());
         throw error;
@@ -267,7 +270,7 @@ export class Lab implements AsyncDisposable {
   async ready(host: Host, command: readonly string[]): Promise<void> {
     const child = this.spawn(host, command, { stdin: "null", stdout: "piped", stderr: "null" });
     const reader = child.stdout.getReader();
-    const { done } = await reader.read();
+    const { done } = await within(15_000, `${command.join(" ")} prints a line`, reader.read());
     await reader.cancel();
     if (done) throw new Error(`${command.join(" ")} ended at once`);
   }
@@ -492,15 +495,7 @@ export class HostNode {
 
   /** Waits for its end. */
   async exited(timeoutMs = 20_000): Promise<number> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`${this.name} still runs after ${timeoutMs} ms`)), timeoutMs);
-    });
-    try {
-      return await Promise.race([this.#ended!, late]);
-    } finally {
-      clearTimeout(timer);
-    }
+    return await within(timeoutMs, `${this.name} ends`, this.#ended!);
   }
 
   /** kill -9, where it runs. */
@@ -571,6 +566,21 @@ export function summary(status: Status): string {
 /** Pause of a test: for what must *not* happen within a time. */
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** The outcome of `work`, or a failure when it takes longer. */
+async function within<T>(timeoutMs: number, what: string, work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: not within ${timeoutMs} ms`)), timeoutMs);
+  });
+  // What comes too late has nobody to tell.
+  work.catch(() => {});
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function parse(text: string): LogLine | undefined {
