@@ -10,12 +10,11 @@ import {
 } from "@libp2p/interface";
 import { createLibp2p } from "libp2p";
 import { tcp } from "@libp2p/tcp";
-import { noise, pureJsCrypto } from "@chainsafe/libp2p-noise";
+import { noise } from "@chainsafe/libp2p-noise";
 import { yamux } from "@chainsafe/libp2p-yamux";
 import { preSharedKey } from "@libp2p/pnet";
 import { privateKeyFromRaw } from "@libp2p/crypto/keys";
 import { multiaddr } from "@multiformats/multiaddr";
-import { getCiphers } from "node:crypto";
 import { concatBytes, toHex, utf8 } from "../../core/bytes.ts";
 import { hkdfSha256, type KeyPair } from "../../core/crypto.ts";
 import { formatAddress, nodeIdOf, parseAddress } from "../../core/ids.ts";
@@ -28,6 +27,7 @@ import {
   type NetworkHandlers,
   type Peer,
 } from "../../ports/network.ts";
+import { noiseCrypto } from "./noise_crypto.ts";
 import { expandListening, isWildcard, type Listening, mergeWildcards, parseListen, plainHost } from "./addresses.ts";
 import { type ByteStream, LibP2pByteStream } from "./byte_stream.ts";
 import type { Verdict } from "./quic_auth.ts";
@@ -217,12 +217,12 @@ class P2pNetwork implements Network {
         )
       );
     }
-    const nativeCipher = getCiphers().includes("chacha20-poly1305");
+    const cipher = noiseCrypto();
     const host = await createLibp2p({
       privateKey,
       addresses: { listen: this.#listen.map(listenText) },
       transports: transports as never,
-      connectionEncrypters: [noise(nativeCipher ? {} : { crypto: pureJsCrypto })],
+      connectionEncrypters: [noise(cipher ? { crypto: cipher } : {})],
       streamMuxers: [yamux({ enableKeepAlive: false })],
       connectionProtector: preSharedKey({
         psk: utf8(`/key/swarm/psk/1.0.0/\n/base16/\n${toHex(psk)}`),
