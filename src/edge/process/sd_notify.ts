@@ -26,7 +26,11 @@ export interface ServiceNotifier extends AsyncDisposable {
 
 /** Where the notifier finds its socket. */
 export interface NotifierOptions {
-  /** `NOTIFY_SOCKET`: a path, or `@name` for an abstract socket. @default from the environment */
+  /**
+   * `NOTIFY_SOCKET`: a path, or `@name` for an abstract socket, which Deno before 2.9 cannot speak to.
+   *
+   * @default from the environment
+   */
   readonly socket?: string | undefined;
   /** `WATCHDOG_USEC`. @default from the environment */
   readonly watchdogUsec?: string | undefined;
