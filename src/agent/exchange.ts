@@ -313,7 +313,7 @@ export class Exchange {
     const member: MemberRecord = { ...self.record, ...change, seq: state.seq };
     const recordEnvelope = sealMember(member, state.networkId, state.keyPair);
     const row = openRow({ m: recordEnvelope, c: state.network.credential.envelope }, state.networkId);
-    state.members.merge(row);
+    state.members.merge(row, this.ctx.nowMs + CLOCK_SKEW_MS);
     return state.self;
   }
 
@@ -413,6 +413,10 @@ export class Exchange {
       const code = verified.reason === "not-yet-valid" ? "clock-skew" : verified.reason;
       throw new Refusal(code, `the credential is refused: ${verified.reason}`);
     }
+    if (!this.#stands(hello.c, session.peer.nodeId)) {
+      ctx.refuse("unknown-issuer", session.peer.remoteAddress);
+      throw new Refusal("unknown-issuer", "the credential is of an issuer that was removed, and not known from before");
+    }
     const row = openRow({ m: hello.m, c: hello.c }, ctx.state.networkId);
     const news = this.#merge(row);
     const wasMember = session.member;
@@ -455,6 +459,10 @@ export class Exchange {
         ctx.refuse(verified.reason, from);
         continue;
       }
+      if (!this.#stands(one.c, row.nodeId)) {
+        ctx.refuse("unknown-issuer", from);
+        continue;
+      }
       const merged = this.#merge(row);
       if (merged) rows.push(merged);
     }
@@ -462,6 +470,18 @@ export class Exchange {
     if (rows.length > 0 || epochs.length > 0 || revocations.length > 0 || profile) {
       this.tell({ rows, epochs, revocations, ...(profile ? { profile } : {}) }, from);
     }
+  }
+
+  /**
+   * Whether a credential counts although its issuer may have been removed since: whoever holds the key of one that
+   * was removed can date a credential as he likes, so that only what was known before stands. Others whom it had
+   * admitted are renewed by an issuer that knows them.
+   */
+  #stands(credential: Envelope, nodeId: string): boolean {
+    const { members, revocations } = this.ctx.state;
+    if (!revocations.get("node", credential.signer)) return true;
+    const known = members.get(nodeId);
+    return known !== undefined && sameContent(known.credentialEnvelope, credential);
   }
 
   /** Adopts a profile that is newer than ours and signed by an issuer. */
@@ -485,7 +505,7 @@ export class Exchange {
       if (row.record.seq > (state.self?.record.seq ?? 0)) state.seq = row.record.seq;
       return undefined;
     }
-    const merged = state.members.merge(row);
+    const merged = state.members.merge(row, this.ctx.nowMs + CLOCK_SKEW_MS);
     if (!merged) return undefined;
     this.ctx.persist([[KEYS.member(row.nodeId), encodeCbor(rowValue(merged))]]);
     this.changed("member");

@@ -26,7 +26,7 @@ import { parseAddress, readAddress } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
 import { shuffled } from "../core/rng.ts";
 import { AuthorityChain, type SignedEpoch } from "../identity/authority.ts";
-import { verifyCredential } from "../identity/credential.ts";
+import { CLOCK_SKEW_MS, verifyCredential } from "../identity/credential.ts";
 import { type GenesisRecord, verifyGenesis } from "../identity/genesis.ts";
 import { type JoinTranscript, proveFactor, verifyFactor } from "../identity/join_proof.ts";
 import { openRevocation, RevocationSet } from "../identity/revocation.ts";
@@ -375,7 +375,9 @@ export class Joiner {
     if (ctx.state.revocations.get("node", ctx.state.keyPair.publicKey)) {
       return this.#fail("revoked", "this node's own key");
     }
-    if (credential.expiresMs <= ctx.nowMs) return this.#renewAndVerify(nodeId);
+    // One that was dated while clocks were far ahead is accepted by nobody.
+    const ahead = credential.issuedMs > ctx.nowMs + CLOCK_SKEW_MS;
+    if (ahead || credential.expiresMs <= ctx.nowMs) return this.#renewAndVerify(nodeId);
     this.#introduce(nodeId, (code) => {
       const renewable = code === "expired" || code === "unknown-issuer" || code === "tampered";
       if (renewable) return this.#renewAndVerify(nodeId);

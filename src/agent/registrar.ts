@@ -249,7 +249,10 @@ export class Registrar {
     }
     // What a departed issuer signed stops counting one epoch later: it is replaced at once.
     const orphaned = !network.chain!.isIssuer(network.credential.envelope.signer);
-    const dueMs = Math.max(orphaned ? 0 : renewAtMs(network.credential.credential), this.#renewRetryMs);
+    // A clock from before the network was founded is not set yet: it says nothing about anybody's dates.
+    const ahead = network.credential.credential.issuedMs > ctx.nowMs + CLOCK_SKEW_MS &&
+      ctx.nowMs >= network.genesis!.record.createdMs;
+    const dueMs = Math.max(orphaned || ahead ? 0 : renewAtMs(network.credential.credential), this.#renewRetryMs);
     if (ctx.nowMs < dueMs) return dueMs;
     const { role, pool, name, via } = network.credential.credential;
     if (ctx.state.isIssuer) {
@@ -593,7 +596,7 @@ export class Registrar {
       ...(admission.via ? { via: admission.via } : {}),
     });
     const opened = openRow({ m: admission.recordEnvelope, c: credentialEnvelope }, state.networkId);
-    const row = state.members.merge(opened) ?? opened;
+    const row = state.members.merge(opened, ctx.nowMs + CLOCK_SKEW_MS) ?? opened;
     state.pending.delete(nodeId);
     // The answer leaves only after this is durable: a registrar that dies must not admit twice by one invite.
     const via = admission.via;
@@ -611,8 +614,9 @@ export class Registrar {
   #issue(subject: Pick<Credential, "subject" | "name" | "role" | "pool" | "via">): Envelope {
     const { state, nowMs, config } = this.ctx;
     const known = state.members.get(nodeIdOf(subject.subject))?.membership.issuedMs ?? 0;
-    // A clock that was set back must not make a newer credential look older than the one it replaces.
-    const issuedMs = Math.max(nowMs, known + 1);
+    // A clock that was set back a little must not make a newer credential look older than the one it replaces. One
+    // that was dated far ahead is accepted by nobody, and replaced.
+    const issuedMs = known > nowMs + CLOCK_SKEW_MS ? nowMs : Math.max(nowMs, known + 1);
     return issueCredential(
       {
         ...subject,

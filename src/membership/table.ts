@@ -72,9 +72,11 @@ export class MemberTable {
   /**
    * Merges a verified row: the record with the higher `seq` and the credential issued later win, each for itself.
    *
+   * @param latestMs Latest date that is believable now. A known credential of a later date, from a time when a clock
+   *   was far ahead, gives way to one that is not: it would win for years else, and nobody accepts it.
    * @returns The row as it now stands where anything changed, else `undefined`.
    */
-  merge(row: Member): Member | undefined {
+  merge(row: Member, latestMs = Infinity): Member | undefined {
     const known = this.#members.get(row.nodeId);
     if (!known) {
       if (this.#members.size >= LIMITS.membersMax) return undefined;
@@ -83,7 +85,8 @@ export class MemberTable {
       return row;
     }
     const newRecord = row.record.seq > known.record.seq;
-    const newCredential = row.membership.issuedMs > known.membership.issuedMs;
+    const ahead = known.membership.issuedMs > latestMs && row.membership.issuedMs <= latestMs;
+    const newCredential = ahead || row.membership.issuedMs > known.membership.issuedMs;
     if (!newRecord && !newCredential) return undefined;
     const merged: Member = {
       nodeId: row.nodeId,

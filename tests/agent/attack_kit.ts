@@ -85,7 +85,7 @@ export class Node {
         pool: "default",
         version: "0.1.0",
         addresses: [],
-        credentialLifetimeMs: 86_400_000,
+        credentialLifetimeMs: this.world.lifetimeMs,
       },
       entries: this.store,
       rng: seededRng(this.name.length * 77 + 1),
@@ -315,6 +315,8 @@ export class Node {
 export class World {
   readonly nodes: Node[] = [];
   nowMs = 1_750_000_000_000;
+  /** Life of the credentials that are issued here. */
+  lifetimeMs = 86_400_000;
   nextId = 1;
   readonly waiting: Map<number, (outcome: Outcome) => void> = new Map();
   readonly #queue: (() => void)[] = [];
@@ -399,6 +401,8 @@ export function issuers(...names: readonly string[]): {
   readonly others: readonly Node[];
 } {
   const { world, alpha } = network();
+  // Short lives: a test need not go through a day.
+  world.lifetimeMs = 2 * 3_600_000;
   const others = names.map((name) => {
     const node = world.add(name, "sclerotium");
     join(node, invite(alpha, { role: "sclerotium" }).token);

