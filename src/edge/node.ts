@@ -670,7 +670,12 @@ class NodeLog {
     const before = this.#root.recent({ count: 1 })[0];
     child[level](event, message, fields);
     const line = this.#root.recent({ count: 1 })[0];
-    if (line && line !== before) this.#bus.emit("log", { line: JSON.stringify(line) });
+    if (!line || line === before) return;
+    this.#bus.emit("log", { line: JSON.stringify(line) });
+    if (level !== "debug") {
+      const shown = { atMs: Date.parse(line.ts), level, event, message };
+      this.#bus.emit("changed", { type: "event", event: shown });
+    }
   }
 
   /** The latest lines as JSON, oldest first. */

@@ -272,7 +272,8 @@ export class Runtime {
     this.#discovery = discovery;
     this.#networkReady = this.#stopNetwork.then(() => network.start()).then(() => {
       if (this.#network !== network) return;
-      log.log("info", "network", "listening", `Listening on ${network.addresses().join(" ")}`);
+      const places = network.addresses().map((address) => address.replace(/\/p2p\/.*$/, ""));
+      log.log("info", "network", "listening", `Listening on ${places.join(" ")}`);
       this.dispatch({ type: "addresses", nowMs: now(), addresses: network.addresses() });
       discovery.start();
       this.#applyDiscovery();
