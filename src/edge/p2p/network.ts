@@ -788,7 +788,7 @@ function guarded(
   transport.dial = (address, dialOptions) => {
     const upgrader: Upgrader = Object.create(dialOptions.upgrader);
     upgrader.upgradeOutbound = (connection, init) => {
-      sendAtOnce(connection);
+      tameSocket(connection);
       return dialOptions.upgrader.upgradeOutbound(connection, init);
     };
     return dial(address, { ...dialOptions, upgrader });
@@ -802,7 +802,7 @@ function guarded(
         throw new Error("too many handshakes under way");
       }
       handshakes++;
-      sendAtOnce(connection);
+      tameSocket(connection);
       try {
         await listenerOptions.upgrader.upgradeInbound(connection, init);
       } catch (error) {
@@ -817,9 +817,17 @@ function guarded(
   return transport;
 }
 
-/** Small writes must not wait for acknowledgements; the options of libp2p and Deno do not reach every socket. */
-function sendAtOnce(connection: MultiaddrConnection): void {
-  (connection as unknown as { readonly socket: { setNoDelay(on: boolean): void } }).socket.setNoDelay(true);
+/**
+ * Makes up for what libp2p and Deno leave open: small writes must not wait for acknowledgements, and an aborted
+ * connection must close its socket (after `resetAndDestroy` of Deno 2.7 the other end may hear nothing).
+ */
+function tameSocket(connection: MultiaddrConnection): void {
+  const tcp = connection as unknown as {
+    readonly socket: { setNoDelay(on: boolean): void; destroy(): void };
+    sendReset: () => void;
+  };
+  tcp.socket.setNoDelay(true);
+  tcp.sendReset = () => tcp.socket.destroy();
 }
 
 /** Behind another pre-shared key everything is noise, so what fails before Noise has begun is another network. */
