@@ -42,6 +42,9 @@ export interface ConfigVersions {
 /** Longest time that `logs --follow` streams. */
 const FOLLOW_MS_MAX = 10 * 60_000;
 
+/** Time for the answer to `isolate` to leave. */
+const ISOLATE_AFTER_MS = 250;
+
 /** Carries out remote commands. */
 export class CommandRunner {
   constructor(readonly deps: CommandDeps) {}
@@ -90,9 +93,9 @@ export class CommandRunner {
         yield* this.#mode("drained");
         return;
       case "isolate":
-        // The answer has to leave before the channels close.
         yield "isolating: only operator commands reach this node until: rejoin\n";
-        yield* this.#mode("isolated");
+        // The end of the answer has to leave before the channels close.
+        setTimeout(() => deps.control({ verb: "set-mode", mode: "isolated" }).catch(() => {}), ISOLATE_AFTER_MS);
         return;
       case "safe-mode":
         yield* this.#mode("safe");
