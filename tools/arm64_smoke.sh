@@ -34,7 +34,7 @@ fi
 
 # Modules come from this machine's node_modules, untouched: it has nothing native that the program uses.
 [[ -d node_modules/libp2p ]] || npx --yes deno@2.9.6 install --quiet || exit 1
-export DENO_DIR=$PWD/.cache/deno-arm64 DENO_NO_UPDATE_CHECK=1 NO_COLOR=1
+export DENO_DIR=$scratch/deno DENO_NO_UPDATE_CHECK=1 NO_COLOR=1
 
 emulator=(qemu-aarch64-static -L "$SYSROOT")
 

@@ -57,9 +57,13 @@ export function smokeSuite(name: string, command: ProgramCommand): void {
       const everybody = [a, b, c].map((one) => one.nodeId).sort();
       assert.equal(new Set(everybody).size, 3);
       assert.equal(new Set([a, b, c].map((one) => one.networkId)).size, 1);
+      let views: string[][] = [];
       const seen = await eventually("three members on all three nodes", SEE_EACH_OTHER_MS, async () => {
-        const views = (await Promise.all([a, b, c].map(statusOf))).map(aliveIn);
+        views = (await Promise.all([a, b, c].map(statusOf))).map(aliveIn);
         return views.every((view) => view.join() === everybody.join()) || undefined;
+      }).catch((cause: unknown) => {
+        const logs = [first, second, third].map((one) => one.output.split("\n").slice(-12).join("\n")).join("\n---\n");
+        throw new Error(`${cause}; they see ${JSON.stringify(views)}\n${logs}`);
       });
       console.log(`three members on all three nodes ${seen.tookMs.toFixed(0)} ms after the last join`);
       assert.equal((await statusOf(c)).bootstrap.stage, "verified");
