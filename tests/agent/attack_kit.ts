@@ -61,6 +61,8 @@ export class Node {
   readonly told: string[] = [];
   /** Dials, and discovery that was switched on. */
   reachedOut = 0;
+  /** Addresses dialed, in order. */
+  readonly dialed: string[] = [];
   /** Sees every call that reaches the node; what it returns is the answer, `drop` is none at all. */
   intercept: ((method: string, body: Uint8Array, from: Node) => Answer | "drop" | undefined) | undefined;
   /** Whether this node may open a channel to another. */
@@ -240,6 +242,7 @@ export class Node {
           break;
         case "dial":
           this.reachedOut += 1;
+          this.dialed.push(effect.address);
           world.later(() => this.#dial(effect));
           break;
         case "call":
