@@ -54,6 +54,7 @@ export interface AuthChallenge {
   readonly signature: Uint8Array;
 }
 
+/** The bytes of a hello. */
 export function encodeHello(hello: AuthHello): Uint8Array {
   return concatBytes(Uint8Array.of(VERSION), hello.clientKey, hello.clientNonce, hello.clientInstance);
 }
@@ -76,6 +77,7 @@ export function encodeChallenge(verdict: Verdict, challenge: AuthChallenge | und
   );
 }
 
+/** Reads a challenge of exactly `AUTH_BYTES.challenge` bytes; it proves nothing before its signature is verified. */
 export function decodeChallenge(bytes: Uint8Array): { readonly verdict: Verdict; readonly challenge: AuthChallenge } {
   return {
     verdict: decodeVerdict(bytes[0]),
@@ -88,6 +90,7 @@ export function decodeChallenge(bytes: Uint8Array): { readonly verdict: Verdict;
   };
 }
 
+/** The one byte of a verdict. */
 export function encodeVerdict(verdict: Verdict): Uint8Array {
   return Uint8Array.of(VERDICTS.indexOf(verdict));
 }
@@ -120,10 +123,12 @@ export function authTranscript(parts: {
 /** Which end signs. */
 export type AuthSide = "client" | "server";
 
+/** One end's signature over the transcript, 64 bytes. */
 export function signTranscript(pair: KeyPair, side: AuthSide, transcript: Uint8Array): Uint8Array {
   return signBytes(pair, hashParts(`mycelium/quic-auth-${side}/v1`, transcript));
 }
 
+/** Whether a signature is that end's over the transcript. Never throws. */
 export function verifyTranscript(
   publicKey: Uint8Array,
   side: AuthSide,
