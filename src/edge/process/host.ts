@@ -37,7 +37,9 @@ function memoryBytes(): number {
 
 function onBattery(): boolean {
   try {
-    const supplies = [...Deno.readDirSync("/sys/class/power_supply")].map((entry) => `/sys/class/power_supply/${entry.name}`);
+    const supplies = [...Deno.readDirSync("/sys/class/power_supply")].map((entry) =>
+      `/sys/class/power_supply/${entry.name}`
+    );
     const battery = supplies.some((path) =>
       read(`${path}/type`).trim() === "Battery" && read(`${path}/scope`).trim() !== "Device"
     );
