@@ -13,7 +13,7 @@ import { hashParts } from "../core/crypto.ts";
 import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
 import { nodeIdOf, readNodeId } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
-import { shuffled } from "../core/rng.ts";
+import { backoffMs, shuffled } from "../core/rng.ts";
 import type { Role } from "../core/roles.ts";
 import { roleOf } from "../bootstrap/capability_check.ts";
 import { causeCode } from "../bootstrap/diagnosis.ts";
@@ -36,6 +36,7 @@ import {
   rowValue,
 } from "./state.ts";
 
+const INTRODUCE = { baseMs: 3_000, maxMs: 120_000 } as const;
 /** Fan-out of what is passed on. */
 const FANOUT = 3;
 /** Time between two digests. */
@@ -90,9 +91,13 @@ export interface News {
 export class Exchange {
   /** When this run of the agent began. */
   startedMs = 0;
+  /** Asks a node for a new credential: the registrar's part. */
+  renew: (nodeId: string) => void = () => {};
   #nextSyncMs = 0;
   /** Whom each failed introduction may be tried with again, and when. */
   readonly #introduceAgainMs = new Map<string, number>();
+  /** Introductions to an open channel that failed in a row. */
+  readonly #introduceFailures = new Map<string, number>();
 
   constructor(
     readonly ctx: Context,
@@ -124,6 +129,7 @@ export class Exchange {
         try {
           this.#accept(session, readHello(result.body, "session.hello"));
           session.introduced = true;
+          this.#introduceFailures.delete(nodeId);
           done({ ok: true });
         } catch (error) {
           if (error instanceof Refusal) return done({ ok: false, code: error.code, message: error.message });
@@ -230,7 +236,14 @@ export class Exchange {
       if (result.ok) return this.syncWith(nodeId);
       this.ctx.refuse(causeCode(result.code), this.ctx.sessions.get(nodeId)?.peer.remoteAddress ?? nodeId);
       if (this.ctx.sessions.has(nodeId)) {
-        this.#introduceAgainMs.set(nodeId, this.ctx.nowMs + 2_000 + this.ctx.rng.below(3_000));
+        // An issuer that was removed may have renewed us, and its word may be all that we know: whoever does not
+        // count it any more has the epochs that we lack, and gives them with a new credential.
+        if (result.code === "unknown-issuer" || result.code === "expired") this.renew(nodeId);
+        // Who was removed is refused for as long as it asks: it asks less and less often.
+        const failures = this.#introduceFailures.get(nodeId) ?? 0;
+        this.#introduceFailures.set(nodeId, failures + 1);
+        const waitMs = 2_000 + backoffMs(failures, INTRODUCE, this.ctx.rng);
+        this.#introduceAgainMs.set(nodeId, this.ctx.nowMs + waitMs);
       }
     });
   }
@@ -244,6 +257,7 @@ export class Exchange {
   /** A channel has closed. */
   closed(nodeId: string): void {
     this.#introduceAgainMs.delete(nodeId);
+    this.#introduceFailures.delete(nodeId);
   }
 
   /** Compares digests with one member and exchanges what differs. */

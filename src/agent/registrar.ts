@@ -78,7 +78,13 @@ export class Registrar {
   readonly #challenges = new Map<string, Challenge>();
   #renewRetryMs = 0;
 
-  constructor(readonly ctx: Context, readonly exchange: Exchange) {}
+  constructor(readonly ctx: Context, readonly exchange: Exchange) {
+    exchange.renew = (nodeId) => {
+      this.askRenewal(nodeId, (result) => {
+        if (result.ok) exchange.greet(nodeId);
+      });
+    };
+  }
 
   /** Serves `join.hello`: who we are, and a challenge. */
   hello(peer: PeerView, body: CborValue): CborValue {
@@ -259,7 +265,10 @@ export class Registrar {
       this.adopt(this.issueSelf(role, pool, name, via));
       return renewAtMs(ctx.state.network!.credential!.credential);
     }
-    this.#renewRetryMs = ctx.nowMs + 20_000 + ctx.rng.below(20_000);
+    const { issuedMs, expiresMs } = network.credential.credential;
+    // Often enough for a short life as well; a failed renewal has a third of the life for another try.
+    const waitMs = Math.min(20_000, Math.max(500, Math.floor((expiresMs - issuedMs) / 24)));
+    this.#renewRetryMs = ctx.nowMs + waitMs + ctx.rng.below(waitMs);
     // A channel is enough: who has been cut off until its credential ran out gets no session before it is renewed.
     const issuers = network.chain!.issuers.map(nodeIdOf).filter((one) => ctx.sessions.has(one));
     if (issuers.length > 0) this.askRenewal(issuers[ctx.rng.below(issuers.length)]!, () => {});

@@ -122,4 +122,10 @@ const FALLBACKS: ReadonlyMap<string, CauseCode> = new Map([
   ["cancelled", "timeout"],
   ["bad-frame", "bad-answer"],
   ["unknown-method", "version-unsupported"],
+  ["unknown-issuer", "not-a-member"],
+  ["tampered", "proof-invalid"],
+  ["wrong-subject", "proof-invalid"],
+  ["malformed", "bad-answer"],
+  ["bad-request", "bad-answer"],
+  ["not-yet-valid", "clock-skew"],
 ]);

@@ -118,7 +118,7 @@ Deno.test("[1.2a] a member that is no issuer sends a newcomer to one", () => {
   const beta = net.join("beta");
   const invite = net.invite();
   // The newcomer reaches beta only, at first.
-  const gamma = net.world.boot(net.world.addHost("gamma"));
+  const gamma = net.world.boot(net.host("gamma"));
   net.world.cut([gamma], [net.founder]);
   net.world.ask(gamma, { verb: "join", invite: invite.token });
   net.world.ask(gamma, {
@@ -195,9 +195,9 @@ Deno.test("[2.1b] [1.3b] an invite that is expired, revoked, unknown or of anoth
 Deno.test("[2.1a] [2.1d] a newcomer never takes another network's node for its own", () => {
   const net = new Net(14, { lan: false });
   const invite = net.invite();
-  const stranger = net.world.boot(net.world.addHost("stranger"));
+  const stranger = net.world.boot(net.host("stranger"));
   net.world.ask(stranger, { verb: "init", name: "forest", approval: false });
-  const beta = net.world.boot(net.world.addHost("beta"));
+  const beta = net.world.boot(net.host("beta"));
   net.world.cut([beta], [net.founder]);
   net.world.ask(beta, { verb: "join", invite: invite.token });
   net.world.ask(beta, {
@@ -358,7 +358,7 @@ Deno.test("[1.2a] two machines of one name: the second gets a name of its own, f
   assert.match(name, /^twin-[0-9a-f]{6}$/);
   net.world.restart(second);
   net.verified(second);
-  net.world.run(20 * 3_600_000);
+  net.world.run(3 * net.lifetimeMs);
   assert.equal(second.view.state.self!.membership.name, name, "renewal keeps it");
   assert.equal(new Set(net.world.status(net.founder).members.map((one) => one.name)).size, 3);
   const long = net.join("a".repeat(63));
@@ -401,7 +401,7 @@ Deno.test("[1.3d] kill -9 of the newcomer at any moment of a join: it goes on wh
   for (let after = 1; after < 60; after += 2) {
     const net = new Net(200 + after, { lan: after % 3 === 0 });
     const invite = net.invite({ uses: 1 });
-    const beta = net.world.boot(net.world.addHost("beta"));
+    const beta = net.world.boot(net.host("beta"));
     net.world.run(100);
     net.world.ask(beta, { verb: "join", invite: invite.token });
     beta.diesAfter = after;
@@ -435,7 +435,7 @@ Deno.test("[1.3c] reset forgets the network and keeps the key; with a new invite
 
 Deno.test("[1.1e] [1.3c] no source names any node: isolated, for ever at a bounded rate, until an operator forces an endpoint", () => {
   const net = new Net(23, { lan: false });
-  const beta = net.world.boot(net.world.addHost("beta"));
+  const beta = net.world.boot(net.host("beta"));
   const invite = net.invite();
   net.world.cut([beta], [net.founder]);
   net.world.ask(beta, { verb: "join", invite: invite.token });
@@ -470,7 +470,7 @@ Deno.test("[2.1b] an impostor that answers at the invite's address learns nothin
     seen.push(method);
     return replayed[0]!;
   };
-  const gamma = net.world.boot(net.world.addHost("gamma"));
+  const gamma = net.world.boot(net.host("gamma"));
   net.world.cut([gamma], [net.founder]);
   net.world.ask(gamma, { verb: "join", invite: invite.token });
   net.world.ask(gamma, {

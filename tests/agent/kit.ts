@@ -31,10 +31,13 @@ export class Net {
   readonly checkers = new Checkers();
   readonly founder: Host;
 
+  /** Life of the credentials that all issuers give: an hour instead of a day, so that days pass quickly. */
+  readonly lifetimeMs: number = 3_600_000;
+
   constructor(seed: number, options: Omit<WorldOptions, "seed" | "check"> & { readonly approval?: boolean } = {}) {
     this.world = new World({ seed, ...options, check: this.checkers.check });
     this.checkers.world = this.world;
-    this.founder = this.world.boot(this.world.addHost("alpha"));
+    this.founder = this.world.boot(this.host("alpha"));
     this.world.ask(this.founder, { verb: "init", name: "forest", approval: options.approval ?? false });
     this.world.run(500);
   }
@@ -49,9 +52,17 @@ export class Net {
     return given;
   }
 
+  /** Adds a machine that is off. */
+  host(name: string, options: HostOptions = {}): Host {
+    return this.world.addHost(name, {
+      ...options,
+      config: { credentialLifetimeMs: this.lifetimeMs, ...options.config },
+    });
+  }
+
   /** Starts a machine that joins with an invite; does not wait for it. */
   start(name: string, invite: GivenInvite, options: HostOptions = {}): Host {
-    const host = this.world.boot(this.world.addHost(name, options));
+    const host = this.world.boot(this.host(name, options));
     this.world.ask(host, { verb: "join", invite: invite.token });
     return host;
   }

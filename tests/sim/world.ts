@@ -333,10 +333,14 @@ export class World {
   /** Calls a method of a host as a puppet; the answer comes in the same step. */
   callAs(puppet: Puppet, host: Host, method: string, body: Uint8Array): Answer {
     if (!host.channels.has(puppet.nodeId)) this.open(puppet, host);
+    return this.inject(host, this.peerView(puppet, host), method, body);
+  }
+
+  /** A call that arrives on a channel, whoever sent it. */
+  inject(host: Host, peer: PeerView, method: string, body: Uint8Array): Answer {
     const inboundId = this.#nextId++;
     let answer: Answer | undefined;
     this.#inbound.set(inboundId, (one) => answer = one);
-    const peer = this.peerView(puppet, host);
     this.dispatch(host, { type: "inbound", nowMs: this.local(host), inboundId, peer, method, body });
     this.#inbound.delete(inboundId);
     if (!answer) throw new Error(`${host.name} left ${method} unanswered`);
