@@ -40,6 +40,7 @@ Deno.test("[11.4a] install.sh installs, changes nothing the second time, and uni
     const env = {
       MYCELIUM_INSTALL_BIN_DIR: join(dir, "bin"),
       MYCELIUM_INSTALL_UNIT_DIR: join(dir, "unit"),
+      MYCELIUM_INSTALL_TMPFILES_DIR: join(dir, "tmpfiles"),
       MYCELIUM_INSTALL_SKIP_ENABLE: "1",
     };
     // Stands in for the binary: the installer only asks it for its version.
@@ -56,9 +57,10 @@ Deno.test("[11.4a] install.sh installs, changes nothing the second time, and uni
     ]]);
     const second = await sh(["sh", SCRIPT, binary], env);
     assert.equal(second.code, 0, second.text);
-    assert.equal(second.text.match(/^unchanged:/gm)?.length, 2, second.text);
+    assert.equal(second.text.match(/^unchanged:/gm)?.length, 3, second.text);
     const gone = await sh(["sh", SCRIPT, "--uninstall"], env);
     assert.equal(gone.code, 0, gone.text);
+    assert.deepEqual(files(env.MYCELIUM_INSTALL_TMPFILES_DIR), []);
     assert.deepEqual([files(env.MYCELIUM_INSTALL_BIN_DIR), files(env.MYCELIUM_INSTALL_UNIT_DIR)], [[], []]);
   } finally {
     await Deno.remove(dir, { recursive: true });
@@ -68,7 +70,11 @@ Deno.test("[11.4a] install.sh installs, changes nothing the second time, and uni
 Deno.test("install.sh refuses what it cannot install with a sentence and a cure", async () => {
   const dir = await Deno.makeTempDir();
   try {
-    const env = { MYCELIUM_INSTALL_BIN_DIR: dir, MYCELIUM_INSTALL_UNIT_DIR: dir };
+    const env = {
+      MYCELIUM_INSTALL_BIN_DIR: dir,
+      MYCELIUM_INSTALL_UNIT_DIR: dir,
+      MYCELIUM_INSTALL_TMPFILES_DIR: dir,
+    };
     const broken = join(dir, "broken");
     await Deno.writeTextFile(broken, "no program", { mode: 0o644 });
     for (
