@@ -22,7 +22,7 @@ export const LIMITS = {
   inboundCallsMax: 256,
   /** Inbound calls under way from one peer. */
   inboundCallsPerPeerMax: 32,
-  /** Open channels by role; the oldest idle one goes first. */
+  /** Open channels; further inbound ones are refused `overloaded`. */
   channelsMax: 512,
   /** Members that a node knows. */
   membersMax: 10_000,
