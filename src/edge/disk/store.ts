@@ -10,12 +10,19 @@
 
 import { DatabaseSync } from "node:sqlite";
 import { join } from "node:path";
+import { toHex } from "../../core/bytes.ts";
+import { array, decodeAs, encodeCbor, record, text, uint, WireError } from "../../core/codec.ts";
+import { sha256 } from "../../core/crypto.ts";
 import type { Store } from "../../ports/storage.ts";
 
 /** Version of the layout; a newer one is refused, an older one migrated forward. */
 const LAYOUT_VERSION = 1;
 /** `myc1` in ASCII: tells our file from any other SQLite file. */
 const APPLICATION_ID = 0x6d796331;
+
+/** Entry that tells which changes of secret files belong to the last transaction; never shown. */
+const JOURNAL = "~secrets";
+const readJournal = array(record({ k: text(64), h: text(64), w: uint(1) }), 64);
 
 /** The state folder cannot be used. */
 export class StateError extends Error {
@@ -43,8 +50,10 @@ export function openStore(dir: string, options: OpenStoreOptions = {}): Store {
   const file = join(dir, "state.db");
   try {
     if (!readOnly) {
+      const ours = mayOwn(dir, file);
       Deno.mkdirSync(secrets, { recursive: true, mode: 0o700 });
-      Deno.chmodSync(dir, 0o700);
+      // A folder that holds other things, /tmp say, keeps its rights; what is secret has a folder of its own.
+      if (ours) Deno.chmodSync(dir, 0o700);
       Deno.chmodSync(secrets, 0o700);
     }
   } catch (error) {
@@ -55,7 +64,7 @@ export function openStore(dir: string, options: OpenStoreOptions = {}): Store {
     );
   }
   const previous = Deno.umask(0o077);
-  let db: DatabaseSync;
+  let db: DatabaseSync | undefined;
   try {
     db = new DatabaseSync(file, { readOnly });
     // A holder that is just ending gets a moment to let go.
@@ -65,14 +74,40 @@ export function openStore(dir: string, options: OpenStoreOptions = {}): Store {
       db.exec("PRAGMA journal_mode = WAL");
       db.exec("PRAGMA synchronous = FULL");
       db.exec("BEGIN EXCLUSIVE; COMMIT");
+      // Damage that is met by chance later would end the node in the middle of its work.
+      const check = Object.values(db.prepare("PRAGMA quick_check(1)").get() as Record<string, string>)[0];
+      if (check !== "ok") throw new Error(`database disk image is malformed: ${check}`);
     }
     migrate(db, file, readOnly);
+    const store = new SqliteStore(db, secrets);
+    if (!readOnly) store.recover();
+    return store;
   } catch (error) {
+    db?.close();
     throw explain(error, file);
   } finally {
     Deno.umask(previous);
   }
-  return new SqliteStore(db, secrets);
+}
+
+/** Whether the state folder is only ours: new, empty, or with a store in it. */
+function mayOwn(dir: string, file: string): boolean {
+  try {
+    for (const _ of Deno.readDirSync(dir)) return exists(file);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return true;
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
 
 function migrate(db: DatabaseSync, file: string, readOnly: boolean): void {
@@ -112,6 +147,18 @@ function explain(error: unknown, file: string): StateError {
       { cause: error },
     );
   }
+  if (/database or disk is full|ENOSPC|No space left/i.test(message)) {
+    return new StateError(`Cannot use "${file}": the disk is full`, "Make room on the disk of the state folder", {
+      cause: error,
+    });
+  }
+  if (/readonly|read-only|EROFS|EACCES|permission/i.test(message)) {
+    return new StateError(
+      `Cannot use "${file}": it cannot be written (${message})`,
+      "Name a folder that this user can write: --state <dir>",
+      { cause: error },
+    );
+  }
   if (/malformed|not a database|corrupt/i.test(message)) {
     return new StateError(
       `Cannot use "${file}": it is damaged (${message})`,
@@ -124,6 +171,11 @@ function explain(error: unknown, file: string): StateError {
   });
 }
 
+/**
+ * Records are rows; secrets are files. Both change together: a new secret is staged beside the old one, the
+ * transaction that stores the records names what is staged, and only then are the files put in place. Whatever
+ * dies in between, the next start finishes what was committed and drops what was not.
+ */
 class SqliteStore implements Store {
   readonly #put;
   readonly #delete;
@@ -136,14 +188,24 @@ class SqliteStore implements Store {
     this.#delete = db.prepare("DELETE FROM entries WHERE key = ?");
   }
 
+  /** Finishes or drops what a crash interrupted. */
+  recover(): void {
+    const row = this.db.prepare("SELECT value FROM entries WHERE key = ?").get(JOURNAL) as
+      | { value: Uint8Array }
+      | undefined;
+    if (row) this.#finish(this.#journal(new Uint8Array(row.value)));
+    for (const entry of Deno.readDirSync(this.secrets)) {
+      if (entry.isFile && entry.name.endsWith(STAGED)) Deno.removeSync(join(this.secrets, entry.name));
+    }
+  }
+
   load(): ReadonlyMap<string, Uint8Array> {
     const entries = new Map<string, Uint8Array>();
     const rows = this.db.prepare("SELECT key, value FROM entries").all() as { key: string; value: Uint8Array }[];
-    for (const { key, value } of rows) entries.set(key, new Uint8Array(value));
+    for (const { key, value } of rows) if (key !== JOURNAL) entries.set(key, new Uint8Array(value));
     try {
       for (const entry of Deno.readDirSync(this.secrets)) {
-        // A left-over of a write that a power cut interrupted.
-        if (!entry.isFile || entry.name.endsWith(".new")) continue;
+        if (!entry.isFile || entry.name.endsWith(STAGED)) continue;
         entries.set(`secret/${entry.name}`, Deno.readFileSync(join(this.secrets, entry.name)));
       }
     } catch (error) {
@@ -153,20 +215,23 @@ class SqliteStore implements Store {
   }
 
   apply(puts: readonly (readonly [string, Uint8Array | null])[]): void {
-    // Secrets first: a record may only stand where the key that it needs does. What is deleted goes last.
-    for (const [key, value] of puts) if (isSecret(key) && value) this.#writeSecret(key, value);
+    const changes: SecretChange[] = [];
     const records = puts.filter(([key]) => !isSecret(key));
-    if (records.length > 0) {
-      this.db.exec("BEGIN IMMEDIATE");
-      try {
-        for (const [key, value] of records) value ? this.#put.run(key, value) : this.#delete.run(key);
-        this.db.exec("COMMIT");
-      } catch (error) {
-        this.db.exec("ROLLBACK");
-        throw error;
+    try {
+      for (const [key, value] of puts) {
+        if (!isSecret(key) || this.#stored(key, value)) continue;
+        const hash = value ? toHex(sha256(value)) : "";
+        if (value) this.#stage(key, value);
+        changes.push({ k: key.slice("secret/".length), h: hash, w: value ? 1 : 0 });
       }
+      if (changes.some((one) => one.w === 1)) this.#syncFolder();
+      if (changes.length > 0) records.push([JOURNAL, encodeCbor(changes.map((one) => ({ ...one })))]);
+      if (records.length > 0) this.#transaction(records);
+    } catch (error) {
+      for (const { k } of changes) removeIfThere(join(this.secrets, k + STAGED));
+      throw error;
     }
-    for (const [key, value] of puts) if (isSecret(key) && !value) this.#removeSecret(key);
+    this.#finish(changes);
   }
 
   close(): void {
@@ -175,32 +240,63 @@ class SqliteStore implements Store {
     this.db.close();
   }
 
-  #writeSecret(key: string, value: Uint8Array): void {
-    const path = this.#path(key);
+  #transaction(records: readonly (readonly [string, Uint8Array | null])[]): void {
+    this.db.exec("BEGIN IMMEDIATE");
     try {
-      const stored = Deno.readFileSync(path);
-      if (stored.length === value.length && stored.every((byte, i) => byte === value[i])) return;
+      for (const [key, value] of records) value ? this.#put.run(key, value) : this.#delete.run(key);
+      this.db.exec("COMMIT");
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      try {
+        this.db.exec("ROLLBACK");
+      } catch {
+        // A full disk has rolled it back already; the first error is the one that says why.
+      }
+      throw error;
     }
-    const file = Deno.openSync(`${path}.new`, { write: true, create: true, truncate: true, mode: 0o600 });
+  }
+
+  #journal(value: Uint8Array): readonly SecretChange[] {
     try {
-      for (let done = 0; done < value.length;) done += file.writeSync(value.subarray(done));
-      file.syncSync();
-    } finally {
-      file.close();
+      return decodeAs(value, readJournal);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      throw new StateError(
+        `Cannot use "${this.secrets}": the note of its last change is damaged (${error.message})`,
+        "Restore the folder from a backup; or move it away and join again with a new invite",
+        { cause: error },
+      );
     }
-    Deno.renameSync(`${path}.new`, path);
+  }
+
+  /** Puts into place what was committed. May run again: what is in place already stays. */
+  #finish(changes: readonly SecretChange[]): void {
+    if (changes.length === 0) return;
+    for (const { k, h, w } of changes) {
+      const path = join(this.secrets, k);
+      if (w === 0) removeIfThere(path);
+      else if (hashOfFile(path + STAGED) === h) Deno.renameSync(path + STAGED, path);
+    }
     this.#syncFolder();
   }
 
-  #removeSecret(key: string): void {
+  /** Whether a secret stands as it is wanted already. */
+  #stored(key: string, value: Uint8Array | null): boolean {
+    const path = join(this.secrets, key.slice("secret/".length));
+    return value ? hashOfFile(path) === toHex(sha256(value)) : !exists(path);
+  }
+
+  #stage(key: string, value: Uint8Array): void {
+    const path = join(this.secrets, key.slice("secret/".length) + STAGED);
+    const file = Deno.openSync(path, { write: true, create: true, truncate: true, mode: 0o600 });
     try {
-      Deno.removeSync(this.#path(key));
+      for (let done = 0; done < value.length;) done += file.writeSync(value.subarray(done));
+      file.syncSync();
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      removeIfThere(path);
+      throw error;
+    } finally {
+      file.close();
     }
-    this.#syncFolder();
   }
 
   #syncFolder(): void {
@@ -211,9 +307,32 @@ class SqliteStore implements Store {
       folder.close();
     }
   }
+}
 
-  #path(key: string): string {
-    return join(this.secrets, key.slice("secret/".length));
+/** A change of one secret file: its name, hash of the new content in hexadecimal, and 1 to write or 0 to remove. */
+interface SecretChange {
+  readonly k: string;
+  readonly h: string;
+  readonly w: number;
+}
+
+/** End of the name of a secret that is not in place yet. */
+const STAGED = ".new";
+
+function removeIfThere(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+function hashOfFile(path: string): string | undefined {
+  try {
+    return toHex(sha256(Deno.readFileSync(path)));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
   }
 }
 
