@@ -436,7 +436,10 @@ export class Exchange {
     const wasMember = session.member;
     session.member = true;
     const cameAlive = ctx.state.members.noteAlive(session.peer.nodeId, ctx.nowMs);
-    if (!wasMember || cameAlive) this.changed("session");
+    if (!wasMember || cameAlive) {
+      ctx.log("info", "member-alive", `${row.membership.name} is reachable`, { node: session.peer.nodeId });
+      this.changed("session");
+    }
     if (news || fresh.length > 0) {
       this.tell(
         { ...(news ? { rows: [news] } : {}), ...(fresh.length > 0 ? { epochs: fresh } : {}) },
