@@ -1,0 +1,149 @@
+/** What the benches of whole programs share: the programs, their figures in /proc, and the arithmetic. @module */
+
+import { join } from "node:path";
+import { COMPILED } from "../tests/testkit/program.ts";
+
+const ROOT = join(import.meta.dirname!, "..");
+
+/** The compiled program. */
+export const BINARY: string = COMPILED[0];
+
+/** Figures of a process, from `/proc`. */
+export interface Figures {
+  /** Resident memory and its largest value so far, MB of 10^6 bytes. */
+  readonly rssMb: number;
+  readonly peakMb: number;
+  /** Resident memory that no file backs. */
+  readonly anonMb: number;
+  /** Resident memory, shared pages divided by their users; 0 where the kernel does not say. */
+  readonly pssMb: number;
+  /** Time on a CPU since the start, all threads, milliseconds. */
+  readonly cpuMs: number;
+  /** How often its threads went to sleep by themselves: each time, something woke them. */
+  readonly sleeps: number;
+  readonly fds: number;
+}
+
+/** Reads the figures of a process now. */
+export function figures(pid: number): Figures {
+  const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+  let cpuNs = 0;
+  let sleeps = 0;
+  for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
+    try {
+      cpuNs += Number(Deno.readTextFileSync(`/proc/${pid}/task/${name}/schedstat`).split(" ")[0]);
+      const task = Deno.readTextFileSync(`/proc/${pid}/task/${name}/status`);
+      sleeps += Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(task)?.[1] ?? 0);
+    } catch {
+      // A thread that ended meanwhile.
+    }
+  }
+  let pssKb = 0;
+  try {
+    pssKb = Number(/^Pss:\s+(\d+)/m.exec(Deno.readTextFileSync(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0);
+  } catch {
+    // Another user's process.
+  }
+  const kb = (field: string) => Number(new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(status)?.[1] ?? 0);
+  return {
+    rssMb: megabytes(kb("VmRSS")),
+    peakMb: megabytes(kb("VmHWM")),
+    anonMb: megabytes(kb("RssAnon")),
+    pssMb: megabytes(pssKb),
+    cpuMs: cpuNs / 1e6,
+    sleeps,
+    fds: [...Deno.readDirSync(`/proc/${pid}/fd`)].length,
+  };
+}
+
+function megabytes(kb: number): number {
+  return kb * 1024 / 1e6;
+}
+
+/** The middle value. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** One measurement of ours and one of the reference, taken one after the other. */
+export interface Pair {
+  readonly ours: number;
+  readonly reference: number;
+}
+
+/** A line of a bench: medians of both, the median of the ratios of the pairs, and whether the bar is held. */
+export function report(
+  result: {
+    readonly name: string;
+    readonly unit: string;
+    /** Largest ratio that holds, and the one to aim at. */
+    readonly bar: number;
+    readonly extreme: number;
+    readonly pairs: readonly Pair[];
+    readonly more?: Readonly<Record<string, unknown>>;
+  },
+): void {
+  const { name, unit, bar, extreme, pairs, more = {} } = result;
+  const ratio = median(pairs.map(({ ours, reference }) => ours / reference));
+  console.log(JSON.stringify({
+    name,
+    unit,
+    ours: round(median(pairs.map(({ ours }) => ours))),
+    reference: round(median(pairs.map(({ reference }) => reference))),
+    ratio: round(ratio),
+    bar,
+    extreme,
+    held: ratio <= bar,
+    pairs: pairs.length,
+    load: load(),
+    ...more,
+  }));
+}
+
+/** Rounds to three significant digits after the point of small numbers, one of large ones. */
+export function round(value: number): number {
+  const digits = Math.abs(value) < 10 ? 1_000 : 10;
+  return Math.round(value * digits) / digits;
+}
+
+/** Load of the machine in the last minute: other work on it stretches every time. */
+export function load(): number {
+  return round(Deno.loadavg()[0]!);
+}
+
+/** Waits. */
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Ends the run where the program to measure is not there. */
+export function requireBinary(): void {
+  try {
+    Deno.statSync(BINARY);
+  } catch {
+    console.error(`Cannot run this bench: there is no ${BINARY}. Make it with: deno task compile`);
+    Deno.exit(2);
+  }
+}
+
+/** Compiles {@linkcode skeleton.ts} with the runtime and the flags of the program; returns where it is. */
+export async function buildSkeleton(): Promise<string> {
+  const output = join(ROOT, "dist", "bench-skeleton");
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "tools/compile.ts", "--entry", "bench/skeleton.ts", "--output", output],
+    cwd: ROOT,
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).output();
+  if (!success) throw new Error(`Cannot compile the skeleton: ${new TextDecoder().decode(stderr)}`);
+  return output;
+}
+
+/** A free TCP port of loopback; nobody else is likely to take it in the next second. */
+export function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return (listener.addr as Deno.NetAddr).port;
+}
