@@ -21,7 +21,7 @@ import { AuthorityChain, type SignedEpoch, signedEpochValue } from "../identity/
 import { CLOCK_SKEW_MS, verifyCredential } from "../identity/credential.ts";
 import { createRevocation, openRevocation } from "../identity/revocation.ts";
 import { type MemberRecord, sealMember } from "../membership/record.ts";
-import { DIGEST_BUCKETS, type Member } from "../membership/table.ts";
+import { DIGEST_BUCKETS, type Member, supersedes } from "../membership/table.ts";
 import { openProfile, sealProfile } from "../spore/profile.ts";
 import { type Context, Refusal, type Session } from "./context.ts";
 import type { PeerView } from "./effects.ts";
@@ -280,7 +280,7 @@ export class Exchange {
         }));
         const newer = state.members.inBuckets(delta.b).filter((mine) => {
           const their = theirs.get(mine.nodeId);
-          return !their || mine.record.seq > their.record.seq || mine.membership.issuedMs > their.membership.issuedMs;
+          return !their || supersedes(mine, their);
         });
         this.#learn({ ...delta }, nodeId);
         const epochs = this.#chain().since(delta.e + 1).slice(0, EPOCHS_IN_MESSAGE_MAX);

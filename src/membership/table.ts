@@ -7,7 +7,7 @@
  * @module
  */
 
-import { compareBytes, concatBytes, utf8 } from "../core/bytes.ts";
+import { compareBytes, utf8 } from "../core/bytes.ts";
 import { hashParts } from "../core/crypto.ts";
 import type { Envelope } from "../core/envelope.ts";
 import { LIMITS } from "../core/limits.ts";
@@ -71,6 +71,8 @@ export class MemberTable {
 
   /**
    * Merges a verified row: the record with the higher `seq` and the credential issued later win, each for itself.
+   * Of two that a node signed under one number, or two issuers in one millisecond, the greater bytes win, so that
+   * all tables end the same.
    *
    * @param latestMs Latest date that is believable now. A known credential of a later date, from a time when a clock
    *   was far ahead, gives way to one that is not: it would win for years else, and nobody accepts it.
@@ -84,9 +86,9 @@ export class MemberTable {
       this.#digest = undefined;
       return row;
     }
-    const newRecord = row.record.seq > known.record.seq;
+    const newRecord = recordWins(row, known);
     const ahead = known.membership.issuedMs > latestMs && row.membership.issuedMs <= latestMs;
-    const newCredential = ahead || row.membership.issuedMs > known.membership.issuedMs;
+    const newCredential = ahead || credentialWins(row, known);
     if (!newRecord && !newCredential) return undefined;
     const merged: Member = {
       nodeId: row.nodeId,
@@ -154,7 +156,11 @@ export class MemberTable {
     for (const member of this.#members.values()) buckets[bucketOf(member.nodeId)]!.push(member);
     this.#digest = buckets.map((rows) => {
       rows.sort((a, b) => a.nodeId < b.nodeId ? -1 : 1);
-      const parts = rows.map((row) => concatBytes(utf8(`${row.nodeId} ${row.record.seq} ${row.membership.issuedMs}`)));
+      const parts = rows.flatMap((row) => [
+        utf8(`${row.nodeId} ${row.record.seq} ${row.membership.issuedMs}`),
+        row.recordEnvelope.payload,
+        row.credentialEnvelope.payload,
+      ]);
       return hashParts("mycelium/member-digest/v1", ...parts).slice(0, 8);
     });
     return this.#digest;
@@ -164,6 +170,22 @@ export class MemberTable {
   inBuckets(buckets: readonly number[]): Member[] {
     return this.all().filter((one) => buckets.includes(bucketOf(one.nodeId)));
   }
+}
+
+/** Whether a row holds anything that wins over what another row of the same node holds. */
+export function supersedes(row: Member, known: Member): boolean {
+  return recordWins(row, known) || credentialWins(row, known);
+}
+
+function recordWins(row: Member, known: Member): boolean {
+  const ahead = row.record.seq - known.record.seq;
+  return ahead > 0 || ahead === 0 && compareBytes(row.recordEnvelope.payload, known.recordEnvelope.payload) > 0;
+}
+
+function credentialWins(row: Member, known: Member): boolean {
+  const later = row.membership.issuedMs - known.membership.issuedMs;
+  return later > 0 ||
+    later === 0 && compareBytes(row.credentialEnvelope.payload, known.credentialEnvelope.payload) > 0;
 }
 
 /** Bucket of a node, 0 to {@linkcode DIGEST_BUCKETS} − 1. */

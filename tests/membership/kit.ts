@@ -44,12 +44,12 @@ export function keyOf(n: number): KeyPair {
 const ROWS = new Map<string, Member>();
 
 /** A row of node `n` with this `seq` and credential date; the same arguments give the same row. */
-export function rowOf(n: number, seq: number, issuedMs: number, via = 0): Member {
-  const name = `${n} ${seq} ${issuedMs} ${via}`;
+export function rowOf(n: number, seq: number, issuedMs: number, via = 0, version = "0.1.0"): Member {
+  const name = `${n} ${seq} ${issuedMs} ${via} ${version}`;
   const known = ROWS.get(name);
   if (known) return known;
   const key = keyOf(n);
-  const record = { ...RECORD, seq, name: `node-${n}` };
+  const record = { ...RECORD, seq, name: `node-${n}`, version };
   const row: Member = {
     nodeId: nodeIdOf(key.publicKey),
     publicKey: key.publicKey,
@@ -63,7 +63,7 @@ export function rowOf(n: number, seq: number, issuedMs: number, via = 0): Member
       expiresMs: issuedMs + 86_400_000,
       ...(via > 0 ? { via: new Uint8Array(16).fill(via) } : {}),
     },
-    credentialEnvelope: sealEnvelope({ n, issuedMs }, {
+    credentialEnvelope: sealEnvelope({ n, issuedMs, version }, {
       type: "credential/1",
       networkId: NETWORK_ID,
       signer: keyOf(0),

@@ -3,12 +3,23 @@ import fc from "fast-check";
 import { toHex } from "../../src/core/bytes.ts";
 import { LIMITS } from "../../src/core/limits.ts";
 import { seededRng, shuffled } from "../../src/core/rng.ts";
-import { bucketOf, DEAD_AFTER_MS, DIGEST_BUCKETS, type Member, MemberTable } from "../../src/membership/table.ts";
+import {
+  bucketOf,
+  DEAD_AFTER_MS,
+  DIGEST_BUCKETS,
+  type Member,
+  MemberTable,
+  supersedes,
+} from "../../src/membership/table.ts";
 import { rowOf } from "./kit.ts";
 
 /** What counts of a table: each node with its record and its credential. */
 function content(table: MemberTable): string[] {
-  return table.all().map((one) => `${one.nodeId} ${one.record.seq} ${one.membership.issuedMs}`).sort();
+  return table.all().map((one) =>
+    `${one.nodeId} ${one.record.seq} ${one.membership.issuedMs} ${toHex(one.recordEnvelope.payload)} ${
+      toHex(one.credentialEnvelope.payload)
+    }`
+  ).sort();
 }
 
 function digestOf(table: MemberTable): string {
@@ -21,8 +32,13 @@ function tableOf(rows: readonly Member[]): MemberTable {
   return table;
 }
 
-const anyRow = fc.tuple(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 4 }))
-  .map(([n, seq, issued]) => rowOf(n, seq, issued));
+/** Also rows that a node signed twice under one number. */
+const anyRow = fc.tuple(
+  fc.integer({ min: 1, max: 5 }),
+  fc.integer({ min: 1, max: 4 }),
+  fc.integer({ min: 1, max: 4 }),
+  fc.constantFrom("0.1.0", "0.1.1"),
+).map(([n, seq, issued, version]) => rowOf(n, seq, issued, 0, version));
 const anyRows = fc.array(anyRow, { maxLength: 16 });
 
 Deno.test("[10.1b] merge(): any order and any number of repetitions of the same rows give the same table", () => {
@@ -57,6 +73,16 @@ Deno.test("merge(): record and credential win each for itself", () => {
   assert.deepEqual([merged.record.seq, merged.membership.issuedMs], [5, 9]);
   assert.deepEqual(merged.recordEnvelope, rowOf(1, 5, 1).recordEnvelope);
   assert.deepEqual(merged.credentialEnvelope, rowOf(1, 2, 9).credentialEnvelope);
+});
+
+Deno.test("merge(): a node that signs two records under one number divides nobody: all keep the same one", () => {
+  const [one, other] = [rowOf(1, 3, 1, 0, "0.1.0"), rowOf(1, 3, 1, 0, "0.1.1")];
+  const [left, right] = [tableOf([one]), tableOf([other])];
+  assert.notEqual(digestOf(left), digestOf(right), "they see that they differ");
+  left.merge(other);
+  right.merge(one);
+  assert.deepEqual(content(left), content(right));
+  assert.equal(supersedes(one, left.all()[0]!) || supersedes(other, left.all()[0]!), false, "and nothing wins over it");
 });
 
 Deno.test("[10.1b] digest(): equal exactly where the tables are equal, and differs only in the buckets that differ", () => {
