@@ -8,7 +8,7 @@
  */
 
 import { unreachable } from "../core/assert.ts";
-import { toHex as hex } from "../core/bytes.ts";
+import { fromHex, toHex as hex } from "../core/bytes.ts";
 import type { Capabilities } from "../core/capabilities.ts";
 import { type CborValue, decodeCbor, encodeCbor, record, WireError } from "../core/codec.ts";
 import { keyPairFromSeed } from "../core/crypto.ts";
@@ -197,6 +197,10 @@ export class Agent {
         return ctx.callDone(event.callId, event.result);
       case "inbound":
         return this.#inbound(event);
+      case "secret-exported":
+        if (event.key !== KEYS.genesisSeed) return;
+        ctx.state.genesisPair = undefined;
+        return ctx.audit("genesis-exported", this.nodeId, `the genesis key was taken offline, to ${event.path}`);
       case "control":
         return this.#control(event.controlId, event.request);
       default:
@@ -249,6 +253,10 @@ export class Agent {
     for (const address of ctx.config.addresses) this.#addForced(address);
     // A node that was killed while it joined has nothing else to go by where no source on its segment answers.
     for (const address of state.invite?.addresses ?? []) this.#addAddress(address, "invite");
+    if (state.network && !state.network.credential && !state.invite) {
+      ctx.log("error", "network-incomplete", "The store holds half of a network, which is of no use: it is forgotten");
+      this.#clear();
+    }
     if (!state.network) return;
     this.#startNetwork();
     if (state.mode === "isolated") return;
@@ -587,8 +595,7 @@ export class Agent {
           );
         }
         if (request.dryRun) return { path: request.path, exported: false };
-        state.genesisPair = undefined;
-        ctx.audit("genesis-exported", this.nodeId, "the genesis key was taken offline");
+        // Taken out of memory once it is safe where it was wanted: a full stick must not cost the key.
         ctx.emit({ type: "export-secret", controlId, key: KEYS.genesisSeed, path: request.path });
         return DEFERRED;
       case "seed-export":
@@ -804,6 +811,7 @@ export class Agent {
       ...[...state.grants.values()].map((one) => KEYS.grant(one.grant.id)),
       ...[...state.pending.keys()].map(KEYS.pending),
       ...[...state.assignments.keys()].map(KEYS.assignment),
+      ...[...state.uses].flatMap(([id, nodes]) => [...nodes].map((nodeId) => KEYS.use(fromHex(id)!, nodeId))),
     ];
     ctx.persist(keys.map((key) => [key, null]), () => ctx.emit({ type: "stop-network" }));
     state.forgetNetwork();

@@ -62,6 +62,8 @@ export type AgentEvent =
     readonly method: string;
     readonly body: Uint8Array;
   }
+  /** A secret was moved out of the store, as `export-secret` asked for. */
+  | { readonly type: "secret-exported"; readonly nowMs: number; readonly key: string; readonly path: string }
   /** The person at the machine asks. Every one is answered by `control-reply`. */
   | { readonly type: "control"; readonly nowMs: number; readonly controlId: number; readonly request: ControlRequest };
 

@@ -7,7 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { statfsSync } from "node:fs";
 import { join } from "node:path";
-import { Agent } from "../agent/agent.ts";
+import { Agent, type AgentOptions } from "../agent/agent.ts";
 import { COMMAND_VERBS, type SignedCommand } from "../agent/commands.ts";
 import { readControlRequest } from "../agent/control.ts";
 import type { ComponentStatus, EventStatus, Status } from "../agent/status.ts";
@@ -16,13 +16,16 @@ import {
   bool,
   type CborValue,
   decodeAs,
+  dictionary,
   optional,
   record,
   text as textReader,
   uint,
   WireError,
 } from "../core/codec.ts";
+import { InvariantError } from "../core/assert.ts";
 import { parseAddress } from "../core/ids.ts";
+import { LIMITS } from "../core/limits.ts";
 import { seededRng } from "../core/rng.ts";
 import { CREDENTIAL_LIFETIME_MS } from "../identity/credential.ts";
 import { CallError, type Network } from "../ports/network.ts";
@@ -43,7 +46,7 @@ import {
 import { StoredConfigVersions } from "./config_versions.ts";
 import { type CachedMember, createDiscovery, type Discovery, type DiscoveryHandlers } from "./discovery/mod.ts";
 import { AuditLog } from "./disk/audit_log.ts";
-import { openStore } from "./disk/store.ts";
+import { openStore, StateError } from "./disk/store.ts";
 import { createControlApp, createStatusApp, type StatusChange } from "./http/app.ts";
 import type { ControlAnswer, ExecLine } from "./http/control.ts";
 import { type RunningServer, serveControl, serveStatus, STATUS_PORT } from "./http/server.ts";
@@ -99,7 +102,7 @@ const readExec = record({
   verb: textReader(32),
   node: textReader(128),
   timeoutMs: optional(uint(600_000, 100)),
-  args: optional((value) => value as Readonly<Record<string, string>>),
+  args: optional((value, path) => Object.fromEntries(dictionary(argument, 32)(value, path))),
 });
 const readCommandLine = record({ o: optional(anyText), e: optional(uint()) });
 
@@ -107,6 +110,12 @@ const readCommandLine = record({ o: optional(anyText), e: optional(uint()) });
 function anyText(value: unknown): string {
   if (typeof value !== "string") throw new WireError("Cannot read command output: wanted text");
   return value;
+}
+
+/** As long as an argument of a signed command may be. */
+function argument(value: unknown, path: string): string {
+  if (typeof value === "string" && value.length <= 12_000) return value;
+  throw new WireError(`Cannot read ${path}: wanted a text of at most 12000 characters`);
 }
 
 class RunningNode {
@@ -124,6 +133,10 @@ class RunningNode {
   #configs!: StoredConfigVersions;
   #commands!: CommandRunner;
   #changed: ReturnType<typeof setTimeout> | undefined;
+  #restarting: ReturnType<typeof setTimeout> | undefined;
+  /** Resolves once the configurations given so far are in force or refused. */
+  #applying: Promise<void> = Promise.resolve();
+  #ending = false;
   #stateDiskFree: { readonly atMs: number; readonly component: ComponentStatus } | undefined;
 
   constructor(options: NodeOptions) {
@@ -149,13 +162,13 @@ class RunningNode {
       check: (text) => void this.#merged(text),
       apply: (text) => this.#apply(this.#merged(text)),
       audit: (action, detail) => audit.append({ atMs: Date.now(), action, by: "operator", detail }),
+      failed: (error) => this.#fatal(error),
       now: Date.now,
     });
     cleanup.defer(() => this.#configs.stop());
-    const stored = this.#configs.current();
-    if (stored.version > 0) this.#config = this.#merged(stored.text);
+    this.#takeStoredConfig();
     const config = this.#config;
-    this.#agent = new Agent({
+    this.#agent = agentOf(stateDir, {
       config: {
         name: config.name.toLowerCase(),
         role: config.role,
@@ -184,16 +197,8 @@ class RunningNode {
       createDiscovery: (settings, handlers) => this.#createDiscovery(settings, handlers),
       runCommand: (command, by, commandSignal) => this.#commands.run(command, by, commandSignal),
       changed: () => this.#noteChange(),
-      port: this.#config.port,
-      fatal: (error) => {
-        this.#exitCode = 1;
-        this.#failure ??= error;
-        // What has a cure is for the person who started the node; the rest is our mistake and needs its place.
-        const message = error instanceof Error ? error.message : String(error);
-        const stack = error instanceof Error && !(error instanceof StartFailed) ? { stack: error.stack ?? "" } : {};
-        this.#log.log("error", "node", "fatal", message, stack);
-        this.#stop.abort();
-      },
+      port: () => this.#config.port,
+      fatal: (error) => this.#fatal(error),
       now: Date.now,
     });
     this.#commands = new CommandRunner({
@@ -210,29 +215,61 @@ class RunningNode {
     const ended = AbortSignal.any([signal, this.#stop.signal]);
     const capabilities = measureCapabilities(stateDir);
     this.#runtime.dispatch({ type: "start", nowMs: Date.now(), capabilities });
-    const surface = await this.#serve();
     using timers = new DisposableStack();
-    this.#timers(timers);
-    this.#options.onListening({
-      nodeId: this.#agent.nodeId,
-      socket: this.#options.socketPath,
-      ...(surface.status ? { statusUrl: surface.status.url } : {}),
-    });
-    await this.#enter();
-    await using notifier = openServiceNotifier({
-      onError: (error) => this.#log.log("warn", "node", "sd-notify", String(error)),
-    });
-    notifier.ready(`node ${this.#agent.nodeId}`);
-    if (notifier.watchdogMs) {
-      // Half of the time: one late beat must not kill the service. A loop that hangs sends none.
-      const beat = setInterval(() => notifier.watchdog(), notifier.watchdogMs / 2);
-      timers.defer(() => clearInterval(beat));
+    let surface: Surface | undefined;
+    try {
+      surface = await this.#serve();
+      this.#timers(timers);
+      this.#options.onListening({
+        nodeId: this.#agent.nodeId,
+        socket: this.#options.socketPath,
+        ...(surface.status ? { statusUrl: surface.status.url } : {}),
+      });
+      await this.#enter();
+      await using notifier = openServiceNotifier({
+        onError: (error) => this.#log.log("warn", "node", "sd-notify", String(error)),
+      });
+      notifier.ready(`node ${this.#agent.nodeId}`);
+      if (notifier.watchdogMs) {
+        // Half of the time: one late beat must not kill the service. A loop that hangs sends none.
+        const beat = setInterval(() => notifier.watchdog(), notifier.watchdogMs / 2);
+        timers.defer(() => clearInterval(beat));
+      }
+      if (!ended.aborted) await new Promise((resolve) => ended.addEventListener("abort", resolve, { once: true }));
+      notifier.stopping();
+    } finally {
+      // Whatever was the reason: nothing is left running, and no signal brings anything up again.
+      timers.dispose();
+      await this.#shutDown(surface);
     }
-    if (!ended.aborted) await new Promise((resolve) => ended.addEventListener("abort", resolve, { once: true }));
-    notifier.stopping();
-    await this.#shutDown(surface);
     if (this.#failure instanceof StartFailed) throw this.#failure;
     return this.#exitCode;
+  }
+
+  /** The program does not survive this: it ends in order, and the service manager starts it again. */
+  #fatal(error: unknown): void {
+    this.#exitCode = 1;
+    this.#failure ??= error;
+    // What has a cure is for the person who started the node; the rest is our mistake and needs its place.
+    const message = error instanceof Error ? error.message : String(error);
+    const stack = error instanceof Error && !(error instanceof StartFailed) ? { stack: error.stack ?? "" } : {};
+    this.#log.log("error", "node", "fatal", message, stack);
+    this.#stop.abort();
+  }
+
+  /** A version that was good once and is not any more, after an upgrade say, must not keep the node down. */
+  #takeStoredConfig(): void {
+    const { version, text } = this.#configs.current();
+    if (version === 0) return;
+    try {
+      this.#config = this.#merged(text);
+      this.#log.setLevel(this.#config.log.level);
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      const reason = `configuration version ${version} is not in force: ${error.message}`;
+      this.#failures.set("config", { name: "config", health: "degraded", reason, sinceMs: this.#startedMs });
+      this.#log.log("error", "node", "config-refused", `Cannot use ${reason}`);
+    }
   }
 
   /** Forms or joins where the node has no network and was asked to. */
@@ -408,8 +445,7 @@ class RunningNode {
       const self = this.#status().node;
       if (node === "this" || node === self.nodeId || node === self.name) {
         // Who may use the socket commands this node anyway: nothing to sign.
-        const command = localCommand(verb, args);
-        for await (const text of this.#commands.run(command, "local", signal)) yield { type: "output", text };
+        yield* this.#runHere(localCommand(verb, args), timeoutMs, signal);
         return yield { type: "end", code: 0, message: "" };
       }
       const signed = await this.#runtime.control(
@@ -417,8 +453,8 @@ class RunningNode {
       ) as { readonly nodeId: string; readonly body: Uint8Array; readonly addresses: readonly string[] };
       const network = this.#runtime.network;
       if (!network) throw new CallError("unreachable", "this node has no network");
-      const ends = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-      await this.#reach(network, signed, ends);
+      using reaching = deadlineOf(timeoutMs, signal);
+      await this.#reach(network, signed, reaching.signal);
       for await (const message of network.call(signed.nodeId, "exec", signed.body, { timeoutMs, signal })) {
         const line = decodeAs(message, readCommandLine);
         if (line.o !== undefined) yield { type: "output", text: line.o };
@@ -436,8 +472,23 @@ class RunningNode {
         };
       } else if (error instanceof WireError) {
         yield { type: "error", code: "bad-request", message: error.message, cure: "See: mycelium exec --help" };
-      } else throw error;
+      } else {
+        const message = error instanceof Error ? error.message : String(error);
+        yield { type: "error", code: "command-failed", message, cure: "See: mycelium logs" };
+      }
     }
+  }
+
+  /** Runs a command on this node, bounded as on any other. */
+  async *#runHere(command: SignedCommand, timeoutMs: number, signal: AbortSignal): AsyncIterable<ExecLine> {
+    using ends = deadlineOf(timeoutMs, signal);
+    let sent = 0;
+    for await (const text of this.#commands.run(command, "local", ends.signal)) {
+      sent += text.length;
+      if (sent > LIMITS.commandOutputBytesMax) throw new CallError("overloaded", "the output is too long");
+      yield { type: "output", text };
+    }
+    if (ends.late) throw new CallError("timeout", `the command did not end within ${timeoutMs} ms`);
   }
 
   async #reach(
@@ -450,7 +501,8 @@ class RunningNode {
     for (const address of target.addresses) {
       if (this.#runtime.discovery?.mayDial(address, { loopback: true }).ok === false) continue;
       try {
-        await network.dial(address, { signal: AbortSignal.any([signal, AbortSignal.timeout(5_000)]) });
+        using one = deadlineOf(5_000, signal);
+        await network.dial(address, { signal: one.signal });
         return;
       } catch (error) {
         last = error;
@@ -546,12 +598,15 @@ class RunningNode {
   }
 
   async #reload(): Promise<void> {
+    const before = this.#options;
     try {
-      const { config } = await this.#options.reloadConfig();
-      this.#options = { ...this.#options, config };
+      const { config } = await before.reloadConfig();
+      this.#options = { ...before, config };
       await this.#apply(this.#merged(this.#configs.current().text));
+      this.#failures.delete("config");
       this.#log.log("info", "node", "reloaded", "The configuration was read again");
     } catch (error) {
+      this.#options = before;
       this.#log.log("error", "node", "reload-failed", error instanceof Error ? error.message : String(error));
     }
   }
@@ -571,16 +626,41 @@ class RunningNode {
     ).config;
   }
 
-  /** Puts a configuration into force as far as a running node can; the rest counts from the next start. */
-  async #apply(config: Config): Promise<void> {
+  /**
+   * Puts a configuration into force as far as a running node can; the rest counts from the next start. One after the
+   * other: a signal may come while a version is tried.
+   *
+   * @throws {StartFailed} Where the network does not come up with it; the one before is in force again then.
+   */
+  #apply(config: Config): Promise<void> {
+    const done = this.#applying.then(() => this.#applyOne(config));
+    this.#applying = done.catch(() => {});
+    return done;
+  }
+
+  async #applyOne(config: Config): Promise<void> {
+    const before = this.#config;
+    try {
+      await this.#switchTo(config);
+    } catch (error) {
+      this.#log.log("error", "node", "config-refused", error instanceof Error ? error.message : String(error));
+      // Where not even that works, the node is not to be reached by anybody: better started anew.
+      await this.#switchTo(before).catch((fatal) => this.#fatal(fatal));
+      throw error;
+    }
+  }
+
+  async #switchTo(config: Config): Promise<void> {
     const before = this.#config;
     this.#config = config;
     this.#log.setLevel(config.log.level);
-    const network = (one: Config) => JSON.stringify([one.listen, one.port, one.advertise, one.discovery]);
-    if (network(before) !== network(config)) await this.#runtime.restartNetwork();
+    const differ = (part: (one: Config) => unknown) => JSON.stringify(part(before)) !== JSON.stringify(part(config));
+    if (differ((one) => [one.listen, one.port, one.advertise])) await this.#runtime.restartNetwork();
+    else if (differ((one) => one.discovery)) await this.#runtime.restartDiscovery();
   }
 
   #noteChange(): void {
+    if (this.#ending) return;
     // Many events come together: watchers hear of them once.
     this.#changed ??= setTimeout(() => {
       this.#changed = undefined;
@@ -591,21 +671,28 @@ class RunningNode {
   #restart(): void {
     // Non-zero, so that a service manager with Restart=on-failure starts it again.
     this.#exitCode = 75;
-    setTimeout(() => this.#stop.abort(), 100);
+    this.#restarting ??= setTimeout(() => this.#stop.abort(), 100);
   }
 
   /** Stops in order: no new requests, then the network, then what others see of us; bounded by the drain deadline. */
-  async #shutDown(surface: Surface): Promise<void> {
+  async #shutDown(surface: Surface | undefined): Promise<void> {
     this.#log.log("info", "node", "stopping", "Stopping");
+    this.#ending = true;
     clearTimeout(this.#changed);
+    clearTimeout(this.#restarting);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<"late">((resolve) =>
       timer = setTimeout(() => resolve("late"), this.#config.limits.drainMs)
     );
     const done = (async () => {
-      await surface.status?.stop();
-      await this.#runtime.stop();
-      await surface.control.stop();
+      // One that fails to stop must not keep the others.
+      for (const stop of [() => surface?.status?.stop(), () => this.#runtime.stop(), () => surface?.control.stop()]) {
+        try {
+          await stop();
+        } catch (error) {
+          this.#log.log("error", "node", "stop-failed", error instanceof Error ? error.message : String(error));
+        }
+      }
       return "done" as const;
     })();
     const how = await Promise.race([done, late]);
@@ -724,11 +811,47 @@ function localCommand(verb: string, args: Readonly<Record<string, string>>): Sig
   };
 }
 
+/** An agent from what the store holds. */
+function agentOf(stateDir: string, options: AgentOptions): Agent {
+  try {
+    return new Agent(options);
+  } catch (error) {
+    if (!(error instanceof WireError) && !(error instanceof InvariantError)) throw error;
+    throw new StateError(
+      `Cannot use "${stateDir}": ${error.message}`,
+      "Restore the folder from a backup; or move it away and join again with a new invite",
+      { cause: error },
+    );
+  }
+}
+
+/** A signal that aborts with another one or after some time; takes its timer back. */
+function deadlineOf(
+  ms: number,
+  signal: AbortSignal,
+): Disposable & { readonly signal: AbortSignal; readonly late: boolean } {
+  const aborter = new AbortController();
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    aborter.abort(new DOMException(`not done within ${ms} ms`, "TimeoutError"));
+  }, ms);
+  return {
+    signal: AbortSignal.any([signal, aborter.signal]),
+    get late() {
+      return late;
+    },
+    [Symbol.dispose]: () => clearTimeout(timer),
+  };
+}
+
 /** A key of 32 bytes in a file. */
 function readSeedFile(path: string): Uint8Array {
-  let seed: Uint8Array;
+  let seed: Uint8Array | undefined;
   try {
-    seed = Deno.readFileSync(path);
+    // Neither a pipe, which would hold up everything, nor a file without end.
+    const { isFile, size } = Deno.statSync(path);
+    if (isFile && size === 32) seed = Deno.readFileSync(path);
   } catch (error) {
     throw new ControlFailed({
       code: "not-found",
@@ -736,10 +859,10 @@ function readSeedFile(path: string): Uint8Array {
       cure: "Name a file that the agent may read",
     });
   }
-  if (seed.length === 32) return seed;
+  if (seed?.length === 32) return seed;
   throw new ControlFailed({
     code: "bad-request",
-    message: `Cannot use key "${path}": it has ${seed.length} bytes, wanted 32`,
+    message: `Cannot use key "${path}": wanted a file of 32 bytes`,
     cure: "It is the file that genesis export made",
   });
 }

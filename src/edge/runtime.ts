@@ -5,6 +5,7 @@
  * @module
  */
 
+import { dirname } from "node:path";
 import type { Agent } from "../agent/agent.ts";
 import type { ControlError, ControlRequest } from "../agent/control.ts";
 import type { AgentEffect, AgentEvent, CallFailure, PeerView } from "../agent/effects.ts";
@@ -18,6 +19,8 @@ import type { Discovery, DiscoveryHandlers, SourceReport } from "./discovery/mod
 
 /** Milliseconds until a dial counts as failed. */
 const DIAL_TIMEOUT_MS = 5_000;
+
+const STOPPING: ControlError = { code: "stopping", message: "The agent stops", cure: "" };
 
 /** What the runtime tells of; the log and the status page listen. */
 export interface RuntimeLog {
@@ -48,7 +51,7 @@ export interface RuntimeOptions {
   };
   readonly log: RuntimeLog;
   /** Port that the network listens on, for messages. */
-  readonly port: number;
+  port(): number;
   /** Makes the network; it is started by the runtime. */
   createNetwork(settings: NetworkSettings, handlers: NetworkHandlers): Network;
   createDiscovery(settings: NetworkSettings, handlers: DiscoveryHandlers): Discovery;
@@ -74,6 +77,9 @@ export class Runtime {
   #discoveryMode: "seeking" | "member" | "isolated" | "off" = "off";
   /** Resolves once the network listens; dials and calls wait for it. */
   #networkReady: Promise<void> = Promise.resolve();
+  /** Resolves once the present network's start has ended, well or badly. */
+  #networkStarted: Promise<void> = Promise.resolve();
+  /** Resolves once all networks before the present one are down. */
   #stopNetwork: Promise<void> = Promise.resolve();
   #nextId = 1;
   readonly #inbound = new Map<number, { readonly call: InboundCall; readonly done: PromiseWithResolvers<void> }>();
@@ -131,6 +137,12 @@ export class Runtime {
 
   /** Asks the agent; resolves with its answer or rejects with a {@linkcode ControlFailed}. */
   control(request: ControlRequest): Promise<unknown> {
+    // Nobody would answer: who waits for it would keep the program from its end.
+    if (this.#stopped) return Promise.reject(new ControlFailed(STOPPING));
+    if (this.#controls.size >= CONTROLS_MAX) {
+      const cure = "Wait for those under way";
+      return Promise.reject(new ControlFailed({ code: "overloaded", message: "Too many requests", cure }));
+    }
     const controlId = this.#nextId++;
     const done = Promise.withResolvers<unknown>();
     this.#controls.set(controlId, done);
@@ -138,18 +150,40 @@ export class Runtime {
     return done.promise;
   }
 
+  /** Stops and starts discovery again, for settings that only a start takes in; channels stay. */
+  async restartDiscovery(): Promise<void> {
+    const settings = this.#settings;
+    if (!settings) return;
+    await this.#networkReady;
+    const old = this.#discovery;
+    if (!old || this.#stopped) return;
+    const discovery = this.#makeDiscovery(settings);
+    this.#discovery = discovery;
+    // A source that is off now has nothing to say any more.
+    this.#sources.clear();
+    await old.stop();
+    if (this.#discovery !== discovery || this.#stopped) return;
+    discovery.start();
+    this.#applyDiscovery();
+  }
+
   /** Tells discovery the addresses as they stand now. */
   announce(): void {
     this.#applyDiscovery();
   }
 
-  /** Stops and starts the network and discovery again, for settings that only a start takes in. */
+  /**
+   * Stops and starts the network and discovery again, for settings that only a start takes in.
+   *
+   * @throws {StartFailed} Where it does not come up; the caller goes back to settings that worked.
+   */
   async restartNetwork(): Promise<void> {
     const settings = this.#settings;
-    if (!settings || !this.#network) return;
-    this.#stopNetwork = this.#dropNetwork();
-    this.#startNetwork(settings);
-    await this.#networkReady;
+    if (!settings || !this.#network || this.#stopped) return;
+    this.#dropNetwork();
+    await this.#startNetwork(settings).catch((error) => {
+      throw this.#startFailed(error);
+    });
   }
 
   /** Stops timers, discovery and the network. Idempotent. */
@@ -157,10 +191,10 @@ export class Runtime {
     this.#stopped = true;
     clearTimeout(this.#timer);
     this.#abort.abort();
-    for (const done of this.#controls.values()) {
-      done.reject(new ControlFailed({ code: "stopping", message: "The agent stops", cure: "" }));
-    }
+    for (const done of this.#controls.values()) done.reject(new ControlFailed(STOPPING));
     this.#controls.clear();
+    for (const { done } of this.#inbound.values()) done.reject(new CallError("unreachable", "the node stops"));
+    this.#inbound.clear();
     await this.#dropNetwork();
   }
 
@@ -178,13 +212,15 @@ export class Runtime {
         store.apply(effect.puts);
         return this.#carryOut(effect.then);
       case "start-network":
-        return this.#startNetwork({
+        this.#dropNetwork();
+        this.#startNetwork({
           keyPair: keyPairFromSeed(effect.seed),
           networkId: effect.networkId,
           discoverySecret: effect.discoverySecret,
-        });
+        }).catch((error) => this.#options.fatal(this.#startFailed(error)));
+        return;
       case "stop-network":
-        this.#stopNetwork = this.#dropNetwork();
+        this.#dropNetwork();
         return;
       case "discovery":
         this.#discoveryMode = effect.mode;
@@ -203,7 +239,7 @@ export class Runtime {
       case "reply": {
         const inbound = this.#inbound.get(effect.inboundId);
         this.#inbound.delete(effect.inboundId);
-        inbound?.call.send(effect.body).then(inbound.done.resolve, inbound.done.reject);
+        inbound?.call.send(effect.body).then(() => inbound.done.resolve(), inbound.done.reject);
         return;
       }
       case "reply-error": {
@@ -227,6 +263,7 @@ export class Runtime {
         return;
       case "wakeAt": {
         clearTimeout(this.#timer);
+        if (this.#stopped) return;
         // At least a few milliseconds, so that no mistake below can spin.
         const waitMs = Math.min(2 ** 31 - 1, Math.max(5, effect.atMs - nowMs));
         this.#timer = setTimeout(() => this.dispatch({ type: "wake", nowMs: this.#options.now() }), waitMs);
@@ -247,46 +284,71 @@ export class Runtime {
   }
 
   #refused(reason: string, from: string): void {
-    this.#refusals.set(reason, (this.#refusals.get(reason) ?? 0) + 1);
+    // Reasons are a closed list; should one ever come from outside, it must not fill the memory.
+    const known = this.#refusals.has(reason) || this.#refusals.size < REFUSAL_REASONS_MAX;
+    const label = known ? reason : "other";
+    this.#refusals.set(label, (this.#refusals.get(label) ?? 0) + 1);
     this.#options.log.log("debug", "security", "refused", `${reason} from ${from}`, { reason, from });
   }
 
-  #startNetwork(settings: NetworkSettings): void {
+  /** Starts network and discovery once those before are down; resolves when it listens, rejects where it cannot. */
+  #startNetwork(settings: NetworkSettings): Promise<void> {
+    if (this.#stopped) return Promise.resolve();
     this.#settings = settings;
     const { log, now } = this.#options;
-    const network = this.#options.createNetwork(settings, {
-      onPeer: (peer) => this.dispatch({ type: "peer-up", nowMs: now(), peer: viewOf(peer) }),
-      onPeerGone: (nodeId, reason) => this.dispatch({ type: "peer-down", nowMs: now(), nodeId, reason }),
-      onCall: (call) => this.#onCall(call),
+    // What one that was replaced still tells says nothing about the present one.
+    const current = () => this.#network === network && !this.#stopped;
+    const network: Network = this.#options.createNetwork(settings, {
+      onPeer: (peer) => current() && this.dispatch({ type: "peer-up", nowMs: now(), peer: viewOf(peer) }),
+      onPeerGone: (nodeId, reason) => current() && this.dispatch({ type: "peer-down", nowMs: now(), nodeId, reason }),
+      onCall: (call) =>
+        current() ? this.#onCall(call) : Promise.reject(new CallError("unreachable", "the network stops")),
       onRefused: (reason, from) => this.#refused(reason, from),
     });
     this.#network = network;
-    const discovery = this.#options.createDiscovery(settings, {
-      onCandidate: (candidate) => this.dispatch({ type: "candidate", nowMs: now(), candidate }),
-      onRefused: (reason, from) => this.#refused(reason, from),
-      onSourceState: (report) => {
-        this.#sources.set(report.source, report);
-        this.#options.changed();
-      },
-    });
+    const discovery = this.#makeDiscovery(settings);
     this.#discovery = discovery;
-    this.#networkReady = this.#stopNetwork.then(() => network.start()).then(() => {
-      if (this.#network !== network) return;
+    const started = this.#stopNetwork.then(() => current() ? network.start() : undefined);
+    this.#networkStarted = started.catch(() => {});
+    const ready = started.then(() => {
+      if (!current()) return;
       const places = network.addresses().map((address) => address.replace(/\/p2p\/.*$/, ""));
       log.log("info", "network", "listening", `Listening on ${places.join(" ")}`);
       this.dispatch({ type: "addresses", nowMs: now(), addresses: network.addresses() });
       discovery.start();
       this.#applyDiscovery();
+    }).catch((error) => {
+      // Its end was asked for before its start was through.
+      if (current()) throw error;
     });
-    this.#networkReady.catch((error) => {
-      if (this.#network !== network || this.#stopped) return;
-      const { port } = this.#options;
-      const taken = /AddrInUse|EADDRINUSE/.test(messageOf(error));
-      const cure = taken
-        ? `Stop the program that has port ${port}, or take another: --port 0 takes a free one`
-        : "Check the address and the rights: --listen";
-      this.#options.fatal(new StartFailed(messageOf(error), cure, { cause: error }));
+    // Dials wait for it, and are told where it failed.
+    this.#networkReady = ready;
+    ready.catch(() => {});
+    return ready;
+  }
+
+  #startFailed(error: unknown): StartFailed {
+    const port = this.#options.port();
+    const taken = /AddrInUse|EADDRINUSE|in use/i.test(messageOf(error));
+    const cure = taken
+      ? `Stop the program that has port ${port}, or take another: --port 0 takes a free one`
+      : "Check the address and the rights: --listen";
+    return new StartFailed(messageOf(error), cure, { cause: error });
+  }
+
+  #makeDiscovery(settings: NetworkSettings): Discovery {
+    const { now } = this.#options;
+    const current = () => this.#discovery === discovery && !this.#stopped;
+    const discovery: Discovery = this.#options.createDiscovery(settings, {
+      onCandidate: (candidate) => current() && this.dispatch({ type: "candidate", nowMs: now(), candidate }),
+      onRefused: (reason, from) => this.#refused(reason, from),
+      onSourceState: (report) => {
+        if (!current()) return;
+        this.#sources.set(report.source, report);
+        this.#options.changed();
+      },
     });
+    return discovery;
   }
 
   #applyDiscovery(): void {
@@ -298,12 +360,23 @@ export class Runtime {
     discovery.setMode(mode);
   }
 
-  async #dropNetwork(): Promise<void> {
-    const [network, discovery] = [this.#network, this.#discovery];
+  /** Takes network and discovery out of service; resolves when they are down. */
+  #dropNetwork(): Promise<void> {
+    const [network, discovery, started] = [this.#network, this.#discovery, this.#networkStarted];
+    if (!network) return this.#stopNetwork;
+    const peers = network.peers();
     this.#network = undefined;
     this.#discovery = undefined;
     this.#sources.clear();
-    await Promise.allSettled([discovery?.stop(), network?.stop()]);
+    this.#networkReady = Promise.resolve();
+    // The agent is not told by the old network any more.
+    for (const { nodeId } of peers) {
+      this.dispatch({ type: "peer-down", nowMs: this.#options.now(), nodeId, reason: "restarted" });
+    }
+    // One that is just starting cannot be stopped before it has.
+    const down = [discovery?.stop(), started.then(() => network.stop())];
+    this.#stopNetwork = Promise.allSettled([this.#stopNetwork, ...down]).then(() => {});
+    return this.#stopNetwork;
   }
 
   async #dial(dialId: number, address: string, trusted: boolean): Promise<void> {
@@ -332,7 +405,11 @@ export class Runtime {
       if (!network) throw new CallError("unreachable", "the network is stopped");
       let body: Uint8Array | undefined;
       const options = { timeoutMs: effect.timeoutMs, signal: this.#abort.signal };
-      for await (const message of network.call(effect.nodeId, effect.method, effect.body, options)) body ??= message;
+      for await (const message of network.call(effect.nodeId, effect.method, effect.body, options)) {
+        // Answers to the agent are one message; who sends on and on is cut off.
+        if (body) throw new CallError("bad-answer", "the answer has more than one message");
+        body = message;
+      }
       if (!body) throw new CallError("bad-answer", "the answer is empty");
       const elapsedMs = performance.now() - startMs;
       this.dispatch({ type: "call-done", nowMs: now(), callId: effect.callId, result: { ok: true, body, elapsedMs } });
@@ -371,9 +448,11 @@ export class Runtime {
     try {
       let sent = 0;
       for await (const text of this.#options.runCommand(command, by, call.signal)) {
-        sent += text.length;
-        if (sent > LIMITS.commandOutputBytesMax) throw new CallError("overloaded", "the output is too long");
-        await call.send(encodeCbor({ o: text }));
+        for (const piece of piecesOf(text)) {
+          sent += piece.length;
+          if (sent > LIMITS.commandOutputBytesMax) throw new CallError("overloaded", "the output is too long");
+          await call.send(encodeCbor({ o: piece }));
+        }
       }
       await call.send(encodeCbor({ e: 0 }));
       done.resolve();
@@ -388,14 +467,14 @@ export class Runtime {
     try {
       const value = this.#options.store.load().get(key);
       if (!value) throw new Error("it is not in the store");
-      const file = Deno.openSync(path, { write: true, createNew: true, mode: 0o600 });
+      writeNewFile(path, value);
       try {
-        file.writeSync(value);
-        file.syncSync();
-      } finally {
-        file.close();
+        this.#options.store.apply([[key, null]]);
+      } catch (error) {
+        Deno.removeSync(path);
+        throw error;
       }
-      this.#options.store.apply([[key, null]]);
+      this.dispatch({ type: "secret-exported", nowMs: this.#options.now(), key, path });
       done?.resolve({ path, exported: true });
     } catch (error) {
       done?.reject(
@@ -406,6 +485,46 @@ export class Runtime {
         }),
       );
     }
+  }
+}
+
+/** Control requests under way. */
+const CONTROLS_MAX = 256;
+/** Reasons of refusal that are counted apart. */
+const REFUSAL_REASONS_MAX = 128;
+/** Longest piece of a command's output in one message, in UTF-16 units: three bytes each at the most. */
+const PIECE_CHARS_MAX = 64 << 10;
+
+/** A text in pieces that fit a frame each; no character is cut. */
+export function* piecesOf(text: string): Iterable<string> {
+  for (let at = 0; at < text.length;) {
+    let end = Math.min(text.length, at + PIECE_CHARS_MAX);
+    const last = text.charCodeAt(end - 1);
+    if (end < text.length && last >= 0xd800 && last < 0xdc00) end -= 1;
+    yield text.slice(at, end);
+    at = end;
+  }
+}
+
+/** Writes a file that must not be there yet, durably, its name included; leaves none where that fails. */
+function writeNewFile(path: string, value: Uint8Array): void {
+  const file = Deno.openSync(path, { write: true, createNew: true, mode: 0o600 });
+  try {
+    try {
+      for (let done = 0; done < value.length;) done += file.writeSync(value.subarray(done));
+      file.syncSync();
+    } finally {
+      file.close();
+    }
+    const folder = Deno.openSync(dirname(path), { read: true });
+    try {
+      folder.syncSync();
+    } finally {
+      folder.close();
+    }
+  } catch (error) {
+    Deno.removeSync(path);
+    throw error;
   }
 }
 
