@@ -5,7 +5,7 @@ import { equalBytes, toHex, utf8 } from "../../src/core/bytes.ts";
 import { keyPairFromSeed } from "../../src/core/crypto.ts";
 import { formatAddress, nodeIdOf, parseAddress } from "../../src/core/ids.ts";
 import { createLeaf } from "../../src/edge/p2p/certificate.ts";
-import { alpnOf } from "../../src/edge/p2p/quic_transport.ts";
+import { alpnOf, releasePorts } from "../../src/edge/p2p/quic_transport.ts";
 import { sleep, until } from "../compliance/network.ts";
 import { LISTEN, makeNetwork, settle, warmUp } from "../testkit/p2p.ts";
 import { RawDialer } from "../testkit/quic_raw.ts";
@@ -207,6 +207,30 @@ Deno.test("addresses(): both wildcards on one port give one socket that serves b
       await until("the node knows", () => node.peers().length === 0);
     }
   });
+  releasePorts();
+  await settle();
+});
+
+Deno.test("a network stops and another one starts on the same QUIC port, of another network too", async () => {
+  const free = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+  const { port } = free.addr as Deno.NetAddr;
+  free.close();
+  for (const round of [1, 2, 3]) {
+    const networkId = new Uint8Array(32).fill(round);
+    const node = makeNetwork({ networkId, listen: [`/ip4/127.0.0.1/udp/${port}/quic-v1`] }, {
+      onCall: (call) => call.send(call.body),
+    });
+    const dialer = makeNetwork({ networkId, listen: [] });
+    const foreign = makeNetwork({ networkId: new Uint8Array(32).fill(9), listen: [] });
+    await withNetworks([node, dialer, foreign], async () => {
+      const address = `/ip4/127.0.0.1/udp/${port}/quic-v1/p2p/${node.nodeId}`;
+      await dialer.dial(address, { signal: AbortSignal.timeout(5_000) });
+      await echo(dialer, node.nodeId);
+      await rejects(foreign.dial(address, { signal: AbortSignal.timeout(5_000) }));
+    });
+  }
+  releasePorts();
+  await settle();
 });
 
 Deno.test("start(): a taken port and a bad address are told in one line", async () => {

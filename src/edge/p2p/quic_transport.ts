@@ -455,6 +455,29 @@ export class QuicTransport implements Transport {
   }
 }
 
+/** An endpoint on a port that was asked for by number, and who takes what comes in. */
+interface Seat {
+  readonly endpoint: Deno.QuicEndpoint;
+  owner: QuicListener | undefined;
+}
+
+/**
+ * Endpoints by host and port, for the life of the process. Deno lets go of an endpoint's socket when its memory is
+ * collected and not when it is closed (2.7 and 2.9), so a network that starts again on its own port, after a reset or a
+ * new configuration, has to take the endpoint over. Meanwhile it refuses all that comes. Bounded by the ports of the
+ * configurations that were in force.
+ */
+const SEATS = new Map<string, Seat>();
+
+/** Gives up the ports that are kept for a network that starts again. Deno frees them when it collects the memory. */
+export function releasePorts(): void {
+  for (const [name, { endpoint, owner }] of SEATS) {
+    if (owner) continue;
+    SEATS.delete(name);
+    endpoint.close();
+  }
+}
+
 interface Proof {
   readonly channelBinding: Uint8Array;
   readonly instance: string;
@@ -478,6 +501,8 @@ class QuicListener extends TypedEventEmitter<ListenerEvents> implements Listener
   readonly #aborter = new AbortController();
   #host = "";
   #loop: Promise<void> | undefined;
+  #seat: Seat | undefined;
+  #isKept = false;
 
   constructor(transport: QuicTransport, options: CreateListenerOptions, all: Set<QuicListener>) {
     super();
@@ -492,13 +517,20 @@ class QuicListener extends TypedEventEmitter<ListenerEvents> implements Listener
     this.family = host!.name === "ip6" ? "ip6" : "ip4";
     this.#host = host!.value!;
     this.isWildcard = isWildcard(this.#host);
-    const endpoint = new Deno.QuicEndpoint({ hostname: this.#host, port: Number(port!.value) });
+    const name = `${this.#host} ${port!.value}`;
+    const free = SEATS.get(name)?.owner ? undefined : SEATS.get(name);
+    const endpoint = free?.endpoint ?? new Deno.QuicEndpoint({ hostname: this.#host, port: Number(port!.value) });
     try {
       const listener = endpoint.listen(this.#transport.listenOptions(this.#transport.leaf()));
       this.endpoint = endpoint;
-      this.#loop = this.#accept(listener);
+      this.#seat = free ?? { endpoint, owner: this };
+      this.#seat.owner = this;
+      // The first accept loop of an endpoint gets everything, whoever listens later.
+      if (!free) this.#loop = acceptAll(listener, this.#seat);
+      if (port!.value !== "0") SEATS.set(name, this.#seat);
+      this.#isKept = port!.value !== "0";
     } catch (error) {
-      endpoint.close();
+      if (!free) endpoint.close();
       throw error;
     }
     this.#all.add(this);
@@ -513,17 +545,9 @@ class QuicListener extends TypedEventEmitter<ListenerEvents> implements Listener
     this.endpoint?.listen(this.#transport.listenOptions(leaf));
   }
 
-  async #accept(listener: Deno.QuicListener): Promise<void> {
-    for (;;) {
-      let incoming: Deno.QuicIncoming;
-      try {
-        incoming = await listener.incoming();
-      } catch {
-        // The endpoint closed: nothing else ends this loop.
-        return;
-      }
-      void this.#transport.acceptIncoming(incoming, this.#options, this.#aborter.signal);
-    }
+  /** Takes a connection attempt. */
+  take(incoming: Deno.QuicIncoming): void {
+    void this.#transport.acceptIncoming(incoming, this.#options, this.#aborter.signal);
   }
 
   getAddrs(): Multiaddr[] {
@@ -536,11 +560,26 @@ class QuicListener extends TypedEventEmitter<ListenerEvents> implements Listener
   async close(): Promise<void> {
     this.#aborter.abort();
     await this.#transport.close();
-    this.endpoint?.close();
+    if (this.#seat) this.#seat.owner = undefined;
+    if (!this.#isKept) this.endpoint?.close();
     this.endpoint = undefined;
     this.#all.delete(this);
-    await this.#loop;
+    if (!this.#isKept) await this.#loop;
     this.safeDispatchEvent("close");
+  }
+}
+
+async function acceptAll(listener: Deno.QuicListener, seat: Seat): Promise<void> {
+  for (;;) {
+    let incoming: Deno.QuicIncoming;
+    try {
+      incoming = await listener.incoming();
+    } catch {
+      // The endpoint closed: nothing else ends this loop.
+      return;
+    }
+    if (seat.owner) seat.owner.take(incoming);
+    else incoming.refuse();
   }
 }
 
