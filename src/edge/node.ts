@@ -161,7 +161,10 @@ class RunningNode {
       store,
       check: (text) => void this.#merged(text),
       apply: (text) => this.#apply(this.#merged(text)),
-      audit: (action, detail) => audit.append({ atMs: Date.now(), action, by: "operator", detail }),
+      audit: (action, detail) => {
+        audit.append({ atMs: Date.now(), action, by: "operator", detail });
+        this.#noteChange();
+      },
       failed: (error) => this.#fatal(error),
       now: Date.now,
     });
@@ -431,7 +434,8 @@ class RunningNode {
   /** Runs a command without output on a node and returns what it said. */
   async #tell(node: string, verb: string): Promise<unknown> {
     let output = "";
-    for await (const line of this.#exec({ verb, node, args: {} }, AbortSignal.timeout(30_000))) {
+    using deadline = deadlineOf(30_000, this.#stop.signal);
+    for await (const line of this.#exec({ verb, node, args: {} }, deadline.signal)) {
       if (line.type === "output") output += line.text;
       if (line.type === "error") throw new ControlFailed({ code: line.code, message: line.message, cure: line.cure });
     }
