@@ -36,6 +36,8 @@ import {
   rowValue,
 } from "./state.ts";
 
+/** A channel to a member that is no session after so long is worth an introduction of our own. */
+const HALF_MS = 5_000;
 const INTRODUCE = { baseMs: 3_000, maxMs: 120_000 } as const;
 /** Fan-out of what is passed on. */
 const FANOUT = 3;
@@ -206,13 +208,25 @@ export class Exchange {
   /** Regular work; returns when it wants to be woken. */
   wake(): number {
     const { ctx } = this;
+    if (ctx.state.mode === "isolated") {
+      // Operators still open channels to this node; it shows itself to nobody.
+      this.#introduceAgainMs.clear();
+      return Infinity;
+    }
     for (const [nodeId, againMs] of this.#introduceAgainMs) {
       // The other side may have come to us meanwhile: an entry that nobody needs must not wake us for ever.
-      const wanted = ctx.sessions.get(nodeId)?.introduced === false;
-      if (!wanted) this.#introduceAgainMs.delete(nodeId);
+      const session = ctx.sessions.get(nodeId);
+      if (!session || isWhole(session)) this.#introduceAgainMs.delete(nodeId);
       else if (ctx.nowMs >= againMs) this.greet(nodeId);
     }
     for (const [nodeId, session] of ctx.sessions) {
+      // Whoever dialed: an answer that was lost leaves a session that only one side knows of.
+      const member = ctx.state.members.get(nodeId);
+      const half = !isWhole(session) && member && !member.record.left &&
+        !ctx.state.revocations.get("node", member.publicKey);
+      if (half && !this.#introduceAgainMs.has(nodeId)) {
+        this.#introduceAgainMs.set(nodeId, ctx.nowMs + HALF_MS + ctx.rng.below(HALF_MS));
+      }
       const credential = ctx.state.members.get(nodeId)?.membership;
       // An open channel does not outlive the credential that opened it.
       if (session.member && credential && credential.expiresMs + CLOCK_SKEW_MS < ctx.nowMs) {
@@ -553,6 +567,11 @@ export class Exchange {
     const names = [...this.ctx.state.revocations.entries()].map(([name]) => name).sort();
     return hashParts("mycelium/revocation-digest/v1", ...names.map(utf8)).slice(0, 8);
   }
+}
+
+/** Whether both sides have shown themselves to each other, as far as this one can tell. */
+function isWhole(session: Session): boolean {
+  return session.introduced && session.member;
 }
 
 function sameContent(a: Envelope, b: Envelope): boolean {

@@ -292,7 +292,8 @@ Deno.test("[1.3b] [10.1a] the status document builds in every state of every nod
     }
     seen.add(status.bootstrap.stage);
     assert.equal(status.schema, 1);
-    if (status.bootstrap.stage !== "verified") assert.ok(!status.health.ready);
+    // An issuer that is left alone goes on as the network that it is.
+    if (status.bootstrap.stage !== "verified" && !host.view.state.isIssuer) assert.ok(!status.health.ready);
     for (const one of status.bootstrap.waitingFor) assert.ok(one.what.length > 5);
   };
   const beta = net.world.boot(net.host("beta"));

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { publicKeyOf } from "../../src/core/ids.ts";
 import { type Rng, seededRng, shuffled } from "../../src/core/rng.ts";
 import { Checkers } from "./checkers.ts";
 import { type Host, World, WORLD_START_MS } from "./world.ts";
@@ -12,7 +13,7 @@ import { type Host, World, WORLD_START_MS } from "./world.ts";
 /** Options of {@linkcode runSwarm}. */
 export interface SwarmOptions {
   readonly seed: number;
-  /** Machines, at least 2. @default 3 to 7, from the seed */
+  /** Machines, at least 2. @default 3 to 6, from the seed */
   readonly nodes?: number;
   /** Accidents before the weather clears. @default 10 to 30, from the seed */
   readonly steps?: number;
@@ -41,7 +42,7 @@ export const HEAL_WITHIN_MS = 10 * 60_000;
 export function runSwarm(options: SwarmOptions): SwarmResult {
   const { seed } = options;
   const rng = seededRng(seed ^ 0x5eed);
-  const nodes = options.nodes ?? 3 + rng.below(5);
+  const nodes = options.nodes ?? 3 + rng.below(4);
   const steps = options.steps ?? 10 + rng.below(21);
   const checkers = new Checkers();
   const world = new World({
@@ -56,12 +57,15 @@ export function runSwarm(options: SwarmOptions): SwarmResult {
   });
   checkers.world = world;
   const accidents: string[] = [];
+  // Where credentials last an hour only, they run out behind partitions and while machines are off.
+  const credentialLifetimeMs = rng.below(3) === 0 ? 3_600_000 : 86_400_000;
   try {
     const hosts = Array.from({ length: nodes }, (_, i) =>
       world.addHost(`n${i}`, {
         // Within what the protocol says of honest clocks: five minutes between any two.
         clockOffsetMs: rng.below(2) === 0 ? 0 : rng.below(120_000) - 60_000,
         driftPpm: rng.below(3) === 0 ? rng.below(200) - 100 : 0,
+        config: { credentialLifetimeMs },
       }));
     const [founder, ...others] = hosts as [Host, ...Host[]];
     world.boot(founder);
@@ -114,13 +118,32 @@ export function runSwarm(options: SwarmOptions): SwarmResult {
     };
     const startMs = world.nowMs;
     const waiting = shuffled(others, rng);
+    const removed = new Set<Host>();
+    const remove = () => {
+      const victim = others[rng.below(others.length)]!;
+      const by = hosts.filter((host) =>
+        host.agent && host !== victim && host.view.state.isIssuer && !removed.has(host)
+      );
+      const issuer = by[rng.below(Math.max(1, by.length))];
+      if (removed.size > 0 || !victim.nodeId || !issuer?.view.state.members.get(victim.nodeId)) return "nothing";
+      removed.add(victim);
+      world.dispatch(issuer, {
+        type: "control",
+        nowMs: world.local(issuer),
+        controlId: 0,
+        request: { verb: "node-remove", node: victim.nodeId },
+      });
+      return `${issuer.name} removes ${victim.name}`;
+    };
     for (let i = 0; i < steps; i++) {
       // Joins come in between the accidents; some wait until the weather is clear.
       if (waiting.length > 0 && rng.below(2) === 0) {
         accidents.push(`join ${waiting.at(-1)!.name}`);
         ask(waiting.pop()!);
-      } else accidents.push(accident(world, hosts, checkers, rng));
-      world.run([200, 2_000, 10_000, 40_000, 120_000][rng.below(5)]! + rng.below(1_000));
+      } else if (rng.below(20) === 0) accidents.push(remove());
+      else accidents.push(accident(world, hosts, checkers, rng));
+      const long = credentialLifetimeMs === 3_600_000 && rng.below(15) === 0;
+      world.run(long ? 4_200_000 : [200, 2_000, 10_000, 40_000, 120_000][rng.below(5)]! + rng.below(1_000));
       approve();
     }
     accidents.push("clear");
@@ -134,19 +157,25 @@ export function runSwarm(options: SwarmOptions): SwarmResult {
       if (host !== founder && !host.view.state.network) ask(host);
     }
     const faultsMs = world.nowMs - startMs;
+    // A removal that its issuer had not stored when it died never was.
+    for (const host of removed) {
+      if (!hosts.some((other) => other !== host && revokes(other, host))) removed.delete(host);
+    }
+    const stay = hosts.filter((host) => !removed.has(host));
     let approveMs = 0;
     const together = () => {
       if (approval && world.nowMs >= approveMs) {
         approveMs = world.nowMs + 1_000;
         approve();
       }
-      return hosts.every((host) => sees(host, hosts));
+      return stay.every((host) => sees(host, stay)) &&
+        [...removed].every((host) => stay.every((other) => revokes(other, host)));
     };
     const healMs = world.until("all verified, all see each other", together, HEAL_WITHIN_MS);
     // And it stays so: nothing flaps, nothing spins.
     const before = world.steps;
     world.run(120_000);
-    if (!hosts.every((host) => sees(host, hosts))) throw new Error(`It does not last\n${world.describe()}`);
+    if (!stay.every((host) => sees(host, stay))) throw new Error(`It does not last\n${world.describe()}`);
     const idle = (world.steps - before) / hosts.length / 120;
     if (idle > 5) {
       throw new Error(
@@ -185,6 +214,12 @@ export function sees(host: Host, hosts: readonly Host[]): boolean {
     other.agent !== undefined && state.members.get(other.nodeId) !== undefined &&
       sessions.get(other.nodeId)?.member === true
   );
+}
+
+/** Whether a host counts another one as removed. */
+function revokes(host: Host, other: Host): boolean {
+  const key = publicKeyOf(other.nodeId);
+  return host.agent !== undefined && key !== undefined && host.view.state.revocations.get("node", key) !== undefined;
 }
 
 function accident(world: World, hosts: readonly Host[], checkers: Checkers, rng: Rng): string {
