@@ -344,7 +344,7 @@ class RunningNode {
       view,
       logs,
       hosts: "any",
-      control: (request) => this.#control(request),
+      control: (request) => this.#control(request).finally(() => view.expire()),
       exec: (request, signal) => this.#exec(request, signal),
       shutdown: () => this.#stop.abort(),
       recentLogs: (wanted) => this.#log.records(wanted),

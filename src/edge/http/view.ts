@@ -88,6 +88,11 @@ export class StatusView {
     return this.#status;
   }
 
+  /** Whoever has changed something and looks next sees it: the status is asked for again, whatever its age. */
+  expire(): void {
+    this.#freshUntil = -Infinity;
+  }
+
   /** Milliseconds until {@linkcode StatusView.status} will ask again; 0 where it would now. */
   staleInMs(): number {
     return Math.max(0, this.#freshUntil - this.#clock());
