@@ -76,7 +76,7 @@ function forged(at: Node, stolen: ReturnType<typeof keyPairFromSeed>, issuedMs: 
   return { m: envelopeValue(record), c: envelopeValue(credential) };
 }
 
-Deno.test("[2.1e] [2.1b] D1 the stolen key of a removed issuer: a back-dated credential is not renewed", () => {
+Deno.test("[10.3e] [2.1e] D1 the stolen key of a removed issuer: a back-dated credential is not renewed", () => {
   const { world, alpha, stolen } = robbed();
   const wire = alpha.strangerOf(THIEF);
   for (const ageMs of [40 * DAY_MS, DAY_MS + 1, 2 * HOUR_MS, HOUR_MS, 0]) {
@@ -87,7 +87,7 @@ Deno.test("[2.1e] [2.1b] D1 the stolen key of a removed issuer: a back-dated cre
   }
 });
 
-Deno.test("[2.1e] [2.1b] D1 the stolen key of a removed issuer: a back-dated credential opens no session, and spreads to nobody", () => {
+Deno.test("[10.3e] [2.1e] D1 the stolen key of a removed issuer: a back-dated credential opens no session, and spreads to nobody", () => {
   const { world, alpha, gamma, stolen } = robbed();
   const wire = alpha.strangerOf(THIEF);
   alpha.feed({ type: "peer-up", peer: wire });
@@ -103,7 +103,7 @@ Deno.test("[2.1e] [2.1b] D1 the stolen key of a removed issuer: a back-dated cre
   assert.equal(alpha.agent.inspect().state.network!.chain!.isIssuer(THIEF.publicKey), false);
 });
 
-Deno.test("[2.1e] D1 the stolen key of a removed issuer does not raise a member's role", () => {
+Deno.test("[10.3e] [2.1e] D1 the stolen key of a removed issuer does not raise a member's role", () => {
   const { world, alpha, beta } = (() => {
     const made = issuers("beta", "gamma", "delta", "epsilon");
     return { ...made, beta: made.others[0]! };
@@ -136,7 +136,7 @@ Deno.test("[2.1e] D1 the stolen key of a removed issuer does not raise a member'
   assert.equal(alpha.agent.inspect().state.network!.chain!.isIssuer(turned.keyPair.publicKey), false);
 });
 
-Deno.test("[2.1e] D1 the stolen key of a removed issuer revokes nobody", () => {
+Deno.test("[10.3e] [2.1e] D1 the stolen key of a removed issuer revokes nobody", () => {
   const { world, alpha, gamma, stolen } = robbed();
   const subject = publicKeyOf(gamma.id)!;
   for (const atMs of [world.nowMs, world.nowMs - HOUR_MS, world.nowMs - 30 * DAY_MS]) {
@@ -147,7 +147,7 @@ Deno.test("[2.1e] D1 the stolen key of a removed issuer revokes nobody", () => {
   assert.ok(alpha.lines(/^REFUSED unknown-issuer/).length >= 3);
 });
 
-Deno.test("[2.1e] D1 members that a removed issuer had admitted stay members", () => {
+Deno.test("[10.3e] [2.1e] D1 members that a removed issuer had admitted stay members", () => {
   const { world, alpha, others } = issuers("beta", "gamma", "delta", "epsilon");
   const beta = others[0]!;
   const zeta = world.add("zeta");
@@ -201,7 +201,7 @@ function reborn(node: Node, role: Role | "auto"): void {
   node.boot();
 }
 
-Deno.test("[2.1b] [2.1e] D3 a known member with a second invite does not rise without the approval that it asks for", () => {
+Deno.test("[10.5c] [2.1b] D3 a known member with a second invite does not rise without the approval that it asks for", () => {
   const { world, alpha } = network();
   const mallory = world.add("mallory");
   join(mallory, invite(alpha).token);
@@ -220,7 +220,7 @@ Deno.test("[2.1b] [2.1e] D3 a known member with a second invite does not rise wi
   assert.equal(alpha.lines(/^AUDIT role-changed .*rhizomorph -> sclerotium/).length, 1);
 });
 
-Deno.test("[2.1b] D3 an approval for one invite does not count for another", () => {
+Deno.test("[10.5c] [2.1b] D3 an approval for one invite does not count for another", () => {
   const { world, alpha } = network();
   const mallory = world.add("mallory", "sclerotium");
   join(mallory, invite(alpha, { role: "hypha", approval: true }).token);
@@ -235,7 +235,7 @@ Deno.test("[2.1b] D3 an approval for one invite does not count for another", () 
   assert.equal(mallory.stage, "awaiting-approval");
 });
 
-Deno.test("[2.1b] D3 an invite's uses stay used when the member takes another one", () => {
+Deno.test("[10.5c] [2.1b] D3 an invite's uses stay used when the member takes another one", () => {
   const { world, alpha } = network();
   const first = invite(alpha);
   const mallory = world.add("mallory");
@@ -255,7 +255,7 @@ Deno.test("[2.1b] D3 an invite's uses stay used when the member takes another on
 });
 
 for (const method of ["join.hello", "join.register", "session.hello", "seen", "sync", "push", "renew"]) {
-  Deno.test(`D4 reset while a call is in flight does not end the process: ${method}`, () => {
+  Deno.test(`[10.5e] D4 reset while a call is in flight does not end the process: ${method}`, () => {
     const { world, alpha } = network();
     const beta = world.add("beta");
     let caught = false;
@@ -280,7 +280,7 @@ for (const method of ["join.hello", "join.register", "session.hello", "seen", "s
   });
 }
 
-Deno.test("D4 reset of the founder while members call it, and answers of another network's time, change nothing", () => {
+Deno.test("[10.5e] D4 reset of the founder while members call it, and answers of another network's time, change nothing", () => {
   const { world, alpha } = network();
   const beta = world.add("beta");
   join(beta, invite(alpha).token);
@@ -361,7 +361,7 @@ Deno.test("[2.1e] D5 recovery needs the genesis key, offline or on this node, an
   assert.ok(gamma.isIssuer, "the set goes on changing by itself");
 });
 
-Deno.test("[2.1e] D6 an epoch that is dated far from now is not signed, and locks nobody", () => {
+Deno.test("[10.3e] [2.1e] D6 an epoch that is dated far from now is not signed, and locks nobody", () => {
   const { world, alpha, others } = issuers("beta", "gamma", "delta");
   const [beta, ...honest] = others as [Node, ...Node[]];
   const chain = alpha.agent.inspect().state.network!.chain!;
@@ -379,7 +379,7 @@ Deno.test("[2.1e] D6 an epoch that is dated far from now is not signed, and lock
   assert.equal(alpha.epoch, chain.epoch + 1, "the next epoch comes about");
 });
 
-Deno.test("[2.2c] D7 one peer cannot push out the challenges of others", () => {
+Deno.test("[10.5e] D7 one peer cannot push out the challenges of others", () => {
   const { world, alpha } = network();
   const [beta, mallory] = [world.add("beta"), world.add("mallory")];
   const token = invite(alpha).token;
@@ -397,7 +397,7 @@ Deno.test("[2.2c] D7 one peer cannot push out the challenges of others", () => {
   assert.equal(beta.stage, "verified");
 });
 
-Deno.test("[2.2c] D8 an assignment that was sent before is not taken again after its stop", () => {
+Deno.test("[10.5e] [1.4c] D8 an assignment that was sent before is not taken again after its stop", () => {
   const { world, alpha } = network();
   const beta = world.add("beta");
   join(beta, invite(alpha).token);
@@ -422,7 +422,7 @@ Deno.test("[2.2c] D8 an assignment that was sent before is not taken again after
   assert.equal(action(), "stop", "nor after a restart");
 });
 
-Deno.test("[1.4c] D9 a joining node that was isolated is quiet", () => {
+Deno.test("[1.4e] D9 a joining node that was isolated is quiet", () => {
   const { world, alpha } = network();
   const token = invite(alpha).token;
   alpha.kill();
@@ -444,7 +444,7 @@ Deno.test("[1.4c] D9 a joining node that was isolated is quiet", () => {
 });
 
 for (const code of ["revoked", "full", "invite-revoked", "approval-denied"]) {
-  Deno.test(`[1.2d] D10 a stranger that answers "${code}" does not send a joiner into the slow rate`, () => {
+  Deno.test(`[1.3a] [10.5e] D10 a stranger that answers "${code}" does not send a joiner into the slow rate`, () => {
     const { world, alpha } = network();
     const mallory = world.add("mallory");
     const token = invite(alpha).token;
@@ -512,7 +512,7 @@ Deno.test("the clock is set back while a node joins: it still gets in", () => {
   assert.equal(beta.stage, "verified");
 });
 
-Deno.test("[2.1b] [2.1e] an old chain, shown by an issuer that was removed since, takes in nobody", () => {
+Deno.test("[10.3e] [2.1e] an old chain, shown by an issuer that was removed since, takes in nobody", () => {
   const { world, alpha, others } = issuers("beta", "gamma", "delta");
   const beta = others[0]!;
   const before = new Map(beta.store);
@@ -549,7 +549,7 @@ Deno.test("[2.1b] [2.1e] an old chain, shown by an issuer that was removed since
   assert.equal(zeta.stage, "verified", "an honest one admits it");
 });
 
-Deno.test("[1.2d] addresses that a stranger names do not come before those of members", () => {
+Deno.test("[10.5e] addresses that a stranger names do not come before those of members", () => {
   const { world, alpha } = network();
   const beta = world.add("beta");
   join(beta, invite(alpha).token);
@@ -589,7 +589,7 @@ Deno.test("[1.2d] addresses that a stranger names do not come before those of me
   assert.equal(beta.stage, "verified");
 });
 
-Deno.test("a bad row in a handoff does not keep a newcomer out", () => {
+Deno.test("[1.2d] a bad row in a handoff does not keep a newcomer out", () => {
   const { world, alpha } = network();
   const beta = world.add("beta");
   join(beta, invite(alpha).token);
@@ -671,7 +671,7 @@ Deno.test("[1.3d] rows of the store that cannot be read do not stop the start", 
   assert.ok(alpha.member(beta), "what was lost is heard again");
 });
 
-Deno.test("[1.4c] [2.2c] a remote command counts once, over a restart as well", () => {
+Deno.test("[1.4d] [10.5e] a remote command counts once, over a restart as well", () => {
   const { world, alpha } = network();
   const beta = world.add("beta");
   join(beta, invite(alpha).token);
@@ -707,7 +707,7 @@ Deno.test("[1.4c] [2.2c] a remote command counts once, over a restart as well", 
   assert.equal([...beta.store.keys()].filter((key) => key.startsWith("nonce/")).length, 1);
 });
 
-Deno.test("[2.1e] an invite of one network, its chain and its commands mean nothing in another", () => {
+Deno.test("[2.1d] an epoch of one network, and a signature made in it, mean nothing in another", () => {
   const { alpha } = network();
   const other = new World();
   const founder = other.add("founder");

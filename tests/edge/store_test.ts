@@ -250,7 +250,7 @@ function logOf(dir: string): string[] {
   return Deno.readTextFileSync(join(dir, "audit.log")).trimEnd().split("\n");
 }
 
-Deno.test("[1.4d] the audit log shows any entry that was changed, taken out, put in or moved", () => {
+Deno.test("[10.5d] the audit log shows any entry that was changed, taken out, put in or moved", () => {
   using dir = folder();
   const lines = logOf(dir.path);
   assert.equal(verifyAudit(lines.join("\n")), undefined);
@@ -268,7 +268,7 @@ Deno.test("[1.4d] the audit log shows any entry that was changed, taken out, put
   }
 });
 
-Deno.test("[1.4d] a torn last line is dropped, a spoilt log is kept aside, and the node goes on writing", () => {
+Deno.test("[10.5d] a torn last line is dropped, a spoilt log is kept aside, and the node goes on writing", () => {
   using dir = folder();
   const lines = logOf(dir.path);
   const path = join(dir.path, "audit.log");
@@ -294,7 +294,7 @@ Deno.test("[1.4d] a torn last line is dropped, a spoilt log is kept aside, and t
   assert.equal(kept.length, 5, "each is kept for whoever looks into it");
 });
 
-Deno.test("[1.4d] the audit log is bounded, and its chain goes on over the files and over restarts", () => {
+Deno.test("[10.5d] the audit log is bounded, and its chain goes on over the files and over restarts", () => {
   using dir = folder();
   const options = { fileBytesMax: 4_000, oldFilesMax: 3 };
   for (let run = 0; run < 6; run++) {
