@@ -45,17 +45,6 @@ const nodePrefix: Plugin = {
   },
 };
 
-/** zod's messages in fifty languages are reachable from its root, and a third of a megabyte. */
-const englishZod: Plugin = {
-  name: "english-zod",
-  setup(plugin) {
-    plugin.onLoad({ filter: /\/zod\/v4\/locales\/index\.js$/ }, () => ({
-      contents: 'export { default as en } from "./en.js";',
-      loader: "js",
-    }));
-  },
-};
-
 /** A change to a package's file on its way into the bundle: each of the replacements must find something. */
 interface Diet {
   readonly file: RegExp;
@@ -131,7 +120,7 @@ export async function bundle(options: BundleOptions): Promise<Metafile> {
     metafile: true,
     banner: { js: BANNER },
     define: { __MYCELIUM_BUILD__: JSON.stringify(options.info) },
-    plugins: [nodePrefix, englishZod, diet],
+    plugins: [nodePrefix, diet],
   });
   return metafile;
 }

@@ -5,11 +5,23 @@
  * @module
  */
 
-import { z } from "zod";
 import { isAlias, isCollection, isMap, isScalar, LineCounter, parseDocument, stringify } from "yaml";
 import { parseAddress, parseIpv4, parseIpv6 } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
 import { ROLES } from "../core/roles.ts";
+import {
+  flagSetting as flag,
+  integerSetting,
+  jsonSchemaOf,
+  listSetting,
+  type Misfit,
+  type Setting,
+  settingsOf,
+  type TextRules,
+  textSetting,
+  type ValuesOf,
+  wordSetting,
+} from "./config_schema.ts";
 import { CONTAINER_INTERFACES } from "./discovery/types.ts";
 
 /** Largest configuration text that is read. */
@@ -28,88 +40,82 @@ const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const DOMAIN = /^(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9]([A-Za-z0-9-]{0,62}))*\.?$/;
 const INTERFACE = /^[^\s/*]{1,15}\*?$/;
 
-/** What each setting wants, in words. */
-const WANTED = new Map<z.ZodType, string>();
+/** Longest path, address or other text. */
+const CHARS_MAX = 4096;
 
-function setting<T extends z.ZodType>(schema: T, wanted: string, description: string): T {
-  const described = schema.describe(description) as T;
-  WANTED.set(described, wanted);
-  return described;
-}
+const list = (
+  rules: TextRules,
+  entriesMax: number,
+  preset: readonly string[],
+  wanted: string,
+  description: string,
+) => listSetting({ ...rules, entriesMax }, { wanted, description, preset });
 
-const flag = (preset: boolean, description: string) =>
-  setting(z.boolean().default(preset), "true or false", description);
-
-const list = (item: z.ZodString, max: number, preset: string[], wanted: string, description: string) =>
-  setting(z.array(item).max(max).default(preset), `a list of ${wanted}, at most ${max}`, description);
-
-const text = (check: (value: string) => boolean) => z.string().max(4096).refine(check);
+const checked = (check: (value: string) => boolean): TextRules => ({ charsMax: CHARS_MAX, check });
 
 /** An invite where a path belongs is a secret in a file that many may read. */
 const path = (description: string) =>
-  setting(
-    z.string().min(1).max(4096).refine((value) => !INVITE.test(value) && !value.includes("\0")).optional(),
-    "the path of a file",
-    description,
+  textSetting(
+    { charsMin: 1, charsMax: CHARS_MAX, check: (value) => !INVITE.test(value) && !value.includes("\0") },
+    { wanted: "the path of a file", description },
   );
 
-const number = (preset: number, min: number, max: number, description: string) =>
-  setting(z.int().min(min).max(max).default(preset), `a whole number from ${min} to ${max}`, description);
+const number = (preset: number, minimum: number, maximum: number, description: string) =>
+  integerSetting(preset, { minimum, maximum }, description);
 
-/** The schema. Every setting has a default; a key that is not in it is an error. */
-export const configSchema = z.strictObject({
-  name: setting(
-    z.string().regex(NAME).default("node"),
-    "letters, digits, dots and dashes, at most 63",
-    "Name of this node, for people. Default: the host name.",
-  ),
-  role: setting(
-    z.enum(["auto", ...ROLES]).default("auto"),
-    `one of auto, ${ROLES.join(", ")}`,
-    "Role of this node; auto measures the machine.",
-  ),
-  pool: setting(
-    z.string().regex(LABEL).default("default"),
-    "lower-case letters, digits and dashes, at most 63",
-    "Resource pool that this node belongs to.",
-  ),
+/** The schema. Every setting has a default or may be missing; a key that is not in it is an error. */
+const SCHEMA = {
+  name: textSetting({ pattern: NAME }, {
+    preset: "node",
+    wanted: "letters, digits, dots and dashes, at most 63",
+    description: "Name of this node, for people. Default: the host name.",
+  }),
+  role: wordSetting(["auto", ...ROLES], {
+    preset: "auto",
+    description: "Role of this node; auto measures the machine.",
+  }),
+  pool: textSetting({ pattern: LABEL }, {
+    preset: "default",
+    wanted: "lower-case letters, digits and dashes, at most 63",
+    description: "Resource pool that this node belongs to.",
+  }),
   state: path("Folder for identity, membership and everything else that must last."),
   socket: path("Unix socket for the command line. Default: agent.sock in the state folder."),
   port: number(4871, 0, 65535, "Port for QUIC (UDP) and TCP where `listen` does not say; 0 takes a free one."),
   listen: list(
-    text((value) => parseListen(value) !== undefined),
+    checked((value) => parseListen(value) !== undefined),
     LIMITS.addressesPerNodeMax,
     ["*"],
     'addresses: "*", an IP address, IP:PORT, or /ip4/IP/udp/PORT/quic-v1',
     "Addresses to listen on.",
   ),
   advertise: list(
-    text((value) => parseAddress(value) !== undefined),
+    checked((value) => parseAddress(value) !== undefined),
     LIMITS.addressesPerNodeMax,
     [],
     "multiaddrs such as /ip4/203.0.113.7/udp/4871/quic-v1",
     "Addresses told to others besides those found on the interfaces, for example behind a port forwarding.",
   ),
-  http: z.strictObject({
-    listen: setting(
-      text((value) => value === "off" || parseHostPort(value) !== undefined).default("127.0.0.1:4873"),
-      'IP:PORT such as 127.0.0.1:4873, or "off"',
-      "Where the status page is served. Anywhere but on loopback it needs tokenFile, tlsCert and tlsKey.",
-    ),
+  http: {
+    listen: textSetting(checked((value) => value === "off" || parseHostPort(value) !== undefined), {
+      preset: "127.0.0.1:4873",
+      wanted: 'IP:PORT such as 127.0.0.1:4873, or "off"',
+      description: "Where the status page is served. Anywhere but on loopback it needs tokenFile, tlsCert and tlsKey.",
+    }),
     tokenFile: path("File with the bearer token that readers must show."),
     tlsCert: path("File with the certificate chain, PEM."),
     tlsKey: path("File with the certificate's private key, PEM."),
-  }).prefault({}),
-  discovery: z.strictObject({
+  },
+  discovery: {
     domains: list(
-      z.string().regex(DOMAIN),
+      { pattern: DOMAIN },
       16,
       [],
       "domain names",
       "Domains asked for _mycelium._udp SRV and TXT records.",
     ),
     nameServers: list(
-      text((value) => parseHostPort(value, 53) !== undefined),
+      checked((value) => parseHostPort(value, 53) !== undefined),
       8,
       [],
       "IP addresses, with :PORT where it is not 53",
@@ -118,61 +124,58 @@ export const configSchema = z.strictObject({
     mdns: flag(true, "Look for nodes by multicast DNS, and answer."),
     multicast: flag(true, "Send and hear beacons by multicast."),
     broadcast: flag(true, "Send and hear beacons by broadcast."),
-    seedFiles: list(z.string().min(1).max(4096), 32, [], "paths", "Files with seed spores."),
-    seedUrls: list(text(isHttpUrl), 32, [], "http:// or https:// addresses", "Addresses that serve seed spores."),
+    seedFiles: list({ charsMin: 1, charsMax: CHARS_MAX }, 32, [], "paths", "Files with seed spores."),
+    seedUrls: list(checked(isHttpUrl), 32, [], "http:// or https:// addresses", "Addresses that serve seed spores."),
     addresses: list(
-      text((value) => parseAddress(value) !== undefined),
+      checked((value) => parseAddress(value) !== undefined),
       64,
       [],
       "multiaddrs such as /ip4/203.0.113.7/udp/4871/quic-v1",
       "Nodes to try besides all that is found.",
     ),
-    interfaces: z.strictObject({
+    interfaces: {
       allow: list(
-        z.string().regex(INTERFACE),
+        { pattern: INTERFACE },
         64,
         [],
         'interface names, "*" at the end for any',
         "Interfaces used for beacons and mDNS; empty: all that are up.",
       ),
       deny: list(
-        z.string().regex(INTERFACE),
+        { pattern: INTERFACE },
         64,
-        [...CONTAINER_INTERFACES],
+        CONTAINER_INTERFACES,
         'interface names, "*" at the end for any',
         "Interfaces never used for beacons and mDNS.",
       ),
-    }).prefault({}),
-  }).prefault({}),
-  join: z.strictObject({
+    },
+  },
+  join: {
     inviteFile: path("File that holds an invite; used where this node has no network yet."),
-    network: setting(
-      z.string().regex(NAME).optional(),
-      "letters, digits, dots and dashes, at most 63",
-      "Name of the network to form where this node has none and nothing to join.",
-    ),
+    network: textSetting({ pattern: NAME }, {
+      wanted: "letters, digits, dots and dashes, at most 63",
+      description: "Name of the network to form where this node has none and nothing to join.",
+    }),
     approval: flag(false, "In a network formed here: whether an operator approves each join."),
-  }).prefault({}),
-  log: z.strictObject({
-    level: setting(
-      z.enum(["debug", "info", "warn", "error"]).default("info"),
-      "one of debug, info, warn, error",
-      "Least level that is logged.",
-    ),
-    format: setting(
-      z.enum(["auto", "text", "json"]).default("auto"),
-      "one of auto, text, json",
-      "Form of the log on stderr; auto: text on a terminal, else JSON.",
-    ),
-  }).prefault({}),
-  limits: z.strictObject({
+  },
+  log: {
+    level: wordSetting(["debug", "info", "warn", "error"], {
+      preset: "info",
+      description: "Least level that is logged.",
+    }),
+    format: wordSetting(["auto", "text", "json"], {
+      preset: "auto",
+      description: "Form of the log on stderr; auto: text on a terminal, else JSON.",
+    }),
+  },
+  limits: {
     channelsMax: number(LIMITS.channelsMax, 8, LIMITS.channelsMax, "Open channels to other nodes."),
     drainMs: number(10_000, 0, 600_000, "Time that stopping may take before it is forced, in milliseconds."),
-  }).prefault({}),
-});
+  },
+};
 
 /** A whole configuration, defaults filled in. */
-export type Config = z.output<typeof configSchema>;
+export type Config = ValuesOf<typeof SCHEMA>;
 
 /** Something wrong with a configuration. */
 export interface ConfigProblem {
@@ -239,7 +242,7 @@ export interface LoadedConfig {
 }
 
 /** All settings by path, in the order of the schema. */
-export const SETTINGS: ReadonlyMap<string, z.ZodType> = collectSettings(configSchema, "");
+export const SETTINGS: ReadonlyMap<string, Setting<unknown>> = settingsOf(SCHEMA);
 const SECTIONS: ReadonlySet<string> = new Set(
   [...SETTINGS.keys()].flatMap((key) => key.split(".").slice(0, -1).map((_, i, all) => all.slice(0, i + 1).join("."))),
 );
@@ -367,38 +370,44 @@ export function configOfFlags(
  */
 export function resolveConfig(layers: readonly ConfigLayer[], hostName = "node"): LoadedConfig {
   const problems: ConfigProblem[] = layers.flatMap((layer) => [...layer.problems]);
-  const tree: Record<string, unknown> = {};
+  const given = new Map<string, unknown>();
   const origins = new Map<string, Origin>();
-  for (const [name, schema] of SETTINGS) {
+  for (const [name, setting] of SETTINGS) {
     for (const layer of layers) {
-      const given = layer.values.get(name);
-      if (given === undefined) continue;
-      const parsed = schema.safeParse(given.value);
-      if (parsed.success) {
-        setAt(tree, name, parsed.data);
-        origins.set(name, given.origin);
+      const one = layer.values.get(name);
+      if (one === undefined) continue;
+      const misfit = setting.misfit(one.value);
+      if (misfit === undefined) {
+        given.set(name, one.value);
+        origins.set(name, one.origin);
         continue;
       }
-      const { source, line } = given.origin;
+      const { source, line } = one.origin;
       problems.push({
         source,
         ...(line === undefined ? {} : { line }),
         path: name,
-        ...valueOf(given.value),
-        cause: causeOf(given.value, parsed.error),
+        ...valueOf(one.value),
+        cause: causeOf(one.value, misfit),
         wanted: wantedOf(name),
       });
     }
   }
   if (!origins.has("name")) {
     const fitting = hostName.replaceAll(/[^A-Za-z0-9.-]/g, "-").slice(0, 63).replaceAll(/^[.-]+|[.-]+$/g, "");
-    if (NAME.test(fitting)) setAt(tree, "name", fitting);
+    if (NAME.test(fitting)) given.set("name", fitting);
     origins.set("name", { source: "default (host name)" });
   }
-  for (const [name, schema] of SETTINGS) {
-    if (!origins.has(name) && schema instanceof z.ZodDefault) origins.set(name, { source: "default" });
+  const tree: Record<string, unknown> = {};
+  // In the order of the schema, whatever was given: two equal configurations are equal as JSON too.
+  for (const [name, { preset }] of SETTINGS) {
+    const value = given.has(name) ? given.get(name) : preset;
+    if (value === undefined) continue;
+    if (!origins.has(name)) origins.set(name, { source: "default" });
+    // A list is copied, so that nobody who changes a configuration changes the defaults.
+    setAt(tree, name, Array.isArray(value) ? [...value] : value);
   }
-  const config = configSchema.parse(tree);
+  const config = tree as Config;
   checkHttp(config, origins, problems);
   if (problems.length > 0) throw new ConfigError(problems.slice(0, PROBLEMS_MAX));
   const files = layers.map((layer) => layer.source).filter((source) => source !== "environment" && source !== "flags");
@@ -437,8 +446,12 @@ export async function loadConfig(options: LoadConfigOptions): Promise<LoadedConf
 
 /** The schema as JSON Schema (draft 2020-12), for editors. */
 export function configJsonSchema(): unknown {
-  const schema = z.toJSONSchema(configSchema, { io: "input" });
-  return { ...schema, title: "mycelium configuration", $id: "https://mycelium.invalid/schema/config.json" };
+  return {
+    $schema: "https://json-schema.org/draft/2020-12/schema",
+    ...jsonSchemaOf(SCHEMA),
+    title: "mycelium configuration",
+    $id: "https://mycelium.invalid/schema/config.json",
+  };
 }
 
 /**
@@ -532,18 +545,6 @@ export function nearest(word: string, names: readonly string[]): string | undefi
   return best;
 }
 
-function collectSettings(schema: z.ZodObject, prefix: string): Map<string, z.ZodType> {
-  const out = new Map<string, z.ZodType>();
-  for (const [key, value] of Object.entries(schema.shape) as [string, z.ZodType][]) {
-    const name = prefix === "" ? key : `${prefix}.${key}`;
-    const inner = value instanceof z.ZodPrefault ? value.unwrap() : value;
-    if (inner instanceof z.ZodObject) {
-      for (const [k, v] of collectSettings(inner, name)) out.set(k, v);
-    } else out.set(name, value);
-  }
-  return out;
-}
-
 function parseListen(
   input: string,
 ): { hosts: readonly string[]; port?: number; transport?: "quic" | "tcp" } | undefined {
@@ -592,33 +593,28 @@ function checkHttp(config: Config, origins: ReadonlyMap<string, Origin>, problem
 
 /** Text of the environment or of a flag as the setting wants it; what does not fit stays text and fails there. */
 function fromText(name: string, value: string): unknown {
-  const schema = SETTINGS.get(name);
-  const inner = schema instanceof z.ZodDefault || schema instanceof z.ZodOptional ? schema.unwrap() : schema;
-  if (inner instanceof z.ZodBoolean) {
+  const kind = SETTINGS.get(name)?.kind;
+  if (kind === "boolean") {
     const word = value.trim().toLowerCase();
     if (["true", "1", "yes", "on"].includes(word)) return true;
     if (["false", "0", "no", "off"].includes(word)) return false;
   }
-  if (inner instanceof z.ZodNumber && /^\s*-?\d{1,15}\s*$/.test(value)) return Number(value);
-  if (inner instanceof z.ZodArray) return value.split(",").map((part) => part.trim()).filter((part) => part !== "");
+  if (kind === "integer" && /^\s*-?\d{1,15}\s*$/.test(value)) return Number(value);
+  if (kind === "list") return value.split(",").map((part) => part.trim()).filter((part) => part !== "");
   return value;
 }
 
 function wantedOf(name: string): string {
-  const schema = SETTINGS.get(name);
-  return schema === undefined ? "a setting" : WANTED.get(schema) ?? "another value";
+  return SETTINGS.get(name)?.wanted ?? "a setting";
 }
 
-function causeOf(value: unknown, error: z.ZodError): string {
+function causeOf(value: unknown, misfit: Misfit): string {
   if (typeof value === "string" && INVITE.test(value)) return "that is an invite itself, and secret";
-  const issue = error.issues[0];
-  if (Array.isArray(value) && typeof issue?.path[0] === "number") {
-    const item: unknown = value[issue.path[0]];
-    return `entry ${issue.path[0] + 1}, ${show(redact(item))}, does not fit`;
+  if (Array.isArray(value) && typeof misfit === "object") {
+    return `entry ${misfit.entry + 1}, ${show(redact(value[misfit.entry]))}, does not fit`;
   }
-  if (issue?.code === "invalid_type") return `it is ${kindOf(value)}`;
-  if (issue?.code === "too_small" || issue?.code === "too_big") return "out of range";
-  return "does not fit";
+  if (misfit === "type") return `it is ${kindOf(value)}`;
+  return misfit === "range" ? "out of range" : "does not fit";
 }
 
 function kindOf(value: unknown): string {
