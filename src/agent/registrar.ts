@@ -34,7 +34,16 @@ import type { Member } from "../membership/table.ts";
 import { type Context, Refusal } from "./context.ts";
 import type { PeerView } from "./effects.ts";
 import { type Exchange, PROTOCOL_VERSION } from "./exchange.ts";
-import { envelopeBytes, EPOCHS_IN_MESSAGE_MAX, KEYS, openRow, pendingBytes, readEpochs, rowValue } from "./state.ts";
+import {
+  envelopeBytes,
+  EPOCHS_IN_MESSAGE_MAX,
+  KEYS,
+  openRow,
+  pendingBytes,
+  type Put,
+  readEpochs,
+  rowValue,
+} from "./state.ts";
 import type { InviteStatus, PendingStatus } from "./status.ts";
 
 /** A challenge is good for one request within this time. */
@@ -43,6 +52,10 @@ const CHALLENGE_MS = 60_000;
 const CHALLENGES_PER_PEER_MAX = 4;
 /** A machine that waits for an operator is forgotten after a week; it asks again while it is there. */
 const PENDING_MS = 7 * 86_400_000;
+/** Refusals of invite holders that are written down in a minute. */
+const REFUSALS_AUDITED_MAX = 30;
+/** How long an invite that has run out is still listed. */
+const OLD_INVITE_MS = 30 * 86_400_000;
 /** Rows of members that a newcomer gets at once; the rest follows by digest. */
 const HANDOVER_ROWS_MAX = 200;
 /** A day, where an invite says nothing else. */
@@ -56,6 +69,7 @@ const readRegister = record({
   w: bytes({ length: 32 }),
   pn: bytes({ length: 64 }),
   pi: bytes({ length: 64 }),
+  u: optional(uint(1)),
 });
 const readRenew = record({ m: readEnvelope, c: readEnvelope, e: optional(uint()) });
 const readRenewed = record({
@@ -77,6 +91,9 @@ export class Registrar {
   /** Open challenges by the nonce; the oldest goes when full. */
   readonly #challenges = new Map<string, Challenge>();
   #renewRetryMs = 0;
+  #pruneMs = 0;
+  /** Refusals that were written down in this minute. */
+  #refusals = { sinceMs: 0, count: 0 };
 
   constructor(readonly ctx: Context, readonly exchange: Exchange) {
     exchange.renew = (nodeId) => {
@@ -118,7 +135,6 @@ export class Registrar {
 
   /** Serves `join.register`: checks every factor, then admits, holds back or refuses. */
   register(peer: PeerView, body: CborValue): CborValue {
-    const { ctx } = this;
     const read = readRegister(body, "join.register");
     if (!this.#serves) throw new Refusal("not-issuer", "this node may not admit members");
     const transcript = this.#redeem(peer, read);
@@ -130,8 +146,20 @@ export class Registrar {
     try {
       return this.#decide(peer, read, grant, redirect, transcript);
     } catch (error) {
-      if (error instanceof Refusal) ctx.audit("join-refused", peer.nodeId, `${error.code}: ${error.message}`);
+      if (error instanceof Refusal) this.#auditRefusal(peer, error);
       throw error;
+    }
+  }
+
+  /** Writes a refusal down. An entry costs a sync of the disk: who holds an invite must not buy thousands of them. */
+  #auditRefusal(peer: PeerView, error: Refusal): void {
+    const { ctx } = this;
+    if (Math.abs(ctx.nowMs - this.#refusals.sinceMs) > 60_000) this.#refusals = { sinceMs: ctx.nowMs, count: 0 };
+    this.#refusals.count += 1;
+    if (this.#refusals.count < REFUSALS_AUDITED_MAX) {
+      ctx.audit("join-refused", peer.nodeId, `${error.code}: ${error.message}`);
+    } else if (this.#refusals.count === REFUSALS_AUDITED_MAX) {
+      ctx.audit("join-refused", peer.nodeId, `${error.code}: ${error.message}; more in this minute are only counted`);
     }
   }
 
@@ -145,7 +173,8 @@ export class Registrar {
   ): CborValue {
     const { ctx } = this;
     const { state } = ctx;
-    if (redirect) return { s: "redirect", to: redirect };
+    // A newcomer that was sent there and came back has a way to us only. Home counts the use as soon as it hears.
+    if (redirect && !read.u) return { s: "redirect", to: redirect };
     const wanted = openMember(read.m, state.networkId);
     const known = state.members.get(peer.nodeId);
     if (state.revocations.get("node", peer.publicKey)) throw this.#refusal("revoked", "this node was removed", peer);
@@ -171,6 +200,7 @@ export class Registrar {
       role,
       pool: grant.pool,
       via: grant.id,
+      uses: grant.id,
     });
     if (known && known.membership.role !== role) {
       ctx.audit("role-changed", state.nodeId, `${row.membership.name}: ${known.membership.role} -> ${role}`);
@@ -253,6 +283,7 @@ export class Registrar {
       ctx.state.pending.delete(nodeId);
       ctx.persist([[KEYS.pending(nodeId), null]]);
     }
+    this.#prune();
     // What a departed issuer signed stops counting one epoch later: it is replaced at once.
     const orphaned = !network.chain!.isIssuer(network.credential.envelope.signer);
     // A clock from before the network was founded is not set yet: it says nothing about anybody's dates.
@@ -278,7 +309,25 @@ export class Registrar {
   /** The clock was set back: times that were set with it count no longer. */
   clockSetBack(): void {
     this.#renewRetryMs = 0;
+    this.#pruneMs = 0;
     this.#challenges.clear();
+  }
+
+  /** Forgets invites, and who used them, a month after they have run out: nobody can use them any more. */
+  #prune(): void {
+    const { ctx } = this;
+    const { grants, uses } = ctx.state;
+    if (ctx.nowMs < this.#pruneMs) return;
+    this.#pruneMs = ctx.nowMs + 3_600_000;
+    const puts: Put[] = [];
+    for (const [name, { grant }] of grants) {
+      if (grant.expiresMs + OLD_INVITE_MS > ctx.nowMs) continue;
+      grants.delete(name);
+      puts.push([KEYS.grant(grant.id), null]);
+      for (const nodeId of uses.get(name) ?? []) puts.push([KEYS.use(grant.id, nodeId), null]);
+      uses.delete(name);
+    }
+    if (puts.length > 0) ctx.persist(puts);
   }
 
   /** Asks a node for a new credential; `done` gets the outcome. */
@@ -591,6 +640,8 @@ export class Registrar {
     readonly role: Role;
     readonly pool: string;
     readonly via?: Uint8Array;
+    /** Invite of which this is a use; a renewal is none. */
+    readonly uses?: Uint8Array;
   }): { readonly row: Member; readonly fresh: boolean } {
     const { ctx } = this;
     const { state } = ctx;
@@ -608,7 +659,7 @@ export class Registrar {
     const row = state.members.merge(opened, ctx.nowMs + CLOCK_SKEW_MS) ?? opened;
     state.pending.delete(nodeId);
     // The answer leaves only after this is durable: a registrar that dies must not admit twice by one invite.
-    const via = admission.via;
+    const via = admission.uses;
     if (via) state.uses.set(toHex(via), (state.uses.get(toHex(via)) ?? new Set()).add(nodeId));
     ctx.persist([
       [KEYS.member(nodeId), encodeCbor(rowValue(row))],
@@ -657,6 +708,10 @@ export class Registrar {
     const pair: KeyPair = ctx.state.keyPair;
     const envelope = createRevocation({ kind, subject, reason, atMs: ctx.nowMs }, ctx.state.networkId, pair);
     if (this.exchange.learnRevocation(envelope)) this.exchange.tell({ revocations: [envelope] });
+    // Believing that a node was removed would be worse than hearing that it was not.
+    if (!ctx.state.revocations.get(kind, subject)) {
+      throw new Refusal("full", `${ctx.state.revocations.size} things were taken back already`, "Form a new network");
+    }
     ctx.audit(`${kind}-revoked`, ctx.state.nodeId, `${toHex(subject)}: ${reason}`);
   }
 

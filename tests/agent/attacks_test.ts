@@ -10,6 +10,7 @@ import { type CborValue, decodeAs, encodeCbor } from "../../src/core/codec.ts";
 import { keyPairFromSeed, sha256 } from "../../src/core/crypto.ts";
 import { envelopeValue, readEnvelope } from "../../src/core/envelope.ts";
 import { nodeIdOf, publicKeyOf } from "../../src/core/ids.ts";
+import { LIMITS } from "../../src/core/limits.ts";
 import type { Role } from "../../src/core/roles.ts";
 import {
   AuthorityChain,
@@ -731,4 +732,54 @@ Deno.test("[2.1d] an epoch of one network, and a signature made in it, mean noth
   const signed = { payload, signatures: [signEpoch(founder.networkId, payload, alpha.keyPair)] };
   assert.throws(() => chain!.extended(signed), /signed by 0 of 1/, "a signature made in one network");
   assert.ok(encodeCbor({}).length > 0);
+});
+
+Deno.test("[10.5e] who holds an invite does not fill the disk with refusals", () => {
+  const { world, alpha } = network();
+  const given = invite(alpha);
+  join(world.add("beta"), given.token);
+  const mallory = world.add("mallory");
+  mallory.control({ verb: "join", invite: given.token });
+  // Each time as a fresh attempt: the registrar's answer is what slows an honest node down.
+  for (let i = 0; i < 120; i++) {
+    mallory.control({ verb: "bootstrap-retry" });
+    world.run(50);
+  }
+  const audited = alpha.lines(/^AUDIT join-refused/).length;
+  assert.ok(alpha.lines(/^REFUSED invite-used-up/).length > 40, "each is counted");
+  assert.ok(audited >= 30 && audited <= 31, `${audited} entries`);
+  assert.equal(alpha.lines(/only counted$/).length, 1);
+});
+
+Deno.test("invites that ran out long ago, and who used them, are forgotten", () => {
+  const { world, alpha } = network();
+  for (let i = 0; i < 20; i++) invite(alpha);
+  const given = invite(alpha);
+  join(world.add("beta"), given.token);
+  const kept = () => [...alpha.store.keys()].filter((key) => /^(grant|use)\//.test(key)).length;
+  assert.equal(kept(), 22);
+  world.nowMs += 20 * DAY_MS;
+  world.run(2 * HOUR_MS);
+  assert.equal(kept(), 22);
+  world.nowMs += 20 * DAY_MS;
+  world.run(2 * HOUR_MS);
+  assert.equal(kept(), 0);
+  const late = world.add("late");
+  join(late, given.token);
+  assert.equal(late.isMember, false, "it does not count again");
+});
+
+Deno.test("[2.1e] a removal that cannot be kept is refused, not said to be done", () => {
+  const { world, alpha } = network();
+  const beta = world.add("beta");
+  join(beta, invite(alpha).token);
+  const { revocations } = alpha.agent.inspect().state;
+  for (let i = 0; revocations.size < LIMITS.revocationsMax; i++) {
+    const subject = sha256(utf8(`invite ${i}`)).slice(0, 16);
+    const one = { kind: "invite", subject, reason: "", atMs: world.nowMs } as const;
+    revocations.add(one, createRevocation(one, alpha.networkId, alpha.keyPair));
+  }
+  const result = alpha.control({ verb: "node-remove", node: "beta" });
+  assert.ok(!result.ok && result.error.code === "full");
+  assert.equal(alpha.lines(/^AUDIT node-removed/).length, 0);
 });

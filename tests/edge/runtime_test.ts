@@ -254,6 +254,7 @@ Deno.test("[9.1e] requests under way at the stop are answered, later ones as wel
   const hung = Promise.withResolvers<void>();
   rig.runCommand = async function* () {
     await hung.promise;
+    yield "too late\n";
   };
   const sent: Uint8Array[] = [];
   const gone = new AbortController();
