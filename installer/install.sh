@@ -76,6 +76,8 @@ uninstall() {
     [ ! -e "$file" ] || run rm -f "$file"
   done
   if has_systemd; then run systemctl daemon-reload; fi
+  # The runtime's code cache, made anew at each start without it.
+  [ ! -e /var/cache/mycelium ] || run rm -rf /var/cache/mycelium /var/cache/private/mycelium
   if [ -n "${MYCELIUM_INSTALL_PURGE:-}" ]; then
     run rm -rf /var/lib/mycelium /var/lib/private/mycelium /etc/mycelium
   else
