@@ -12,6 +12,7 @@ export type Misfit = "type" | "range" | "value" | { readonly entry: number };
 
 /** One setting. `T` holds `undefined` where it has no default. */
 export interface Setting<T> {
+  /** What a text from a flag or the environment is read as. */
   readonly kind: "boolean" | "integer" | "text" | "list";
   /** What it wants, in words, to follow "wanted". */
   readonly wanted: string;
@@ -27,6 +28,7 @@ export interface Setting<T> {
 
 /** Settings and further sections by name. */
 export interface Section {
+  /** By name, in the order in which it is shown. */
   readonly [name: string]: Setting<unknown> | Section;
 }
 
@@ -35,7 +37,8 @@ export type ValuesOf<S> =
   & { [K in keyof S as undefined extends ValueOf<S[K]> ? never : K]: ValueOf<S[K]> }
   & { [K in keyof S as undefined extends ValueOf<S[K]> ? K : never]?: ValueOf<S[K]> };
 
-type ValueOf<S> = S extends Setting<infer T> ? T : ValuesOf<S>;
+/** The value of a setting, or those of a section. */
+export type ValueOf<S> = S extends Setting<infer T> ? T : ValuesOf<S>;
 
 /** What a text must be like; each rule that is there has to hold. */
 export interface TextRules {
