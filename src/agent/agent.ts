@@ -72,6 +72,8 @@ export class Agent {
   readonly #links: Links;
   readonly #gate: CommandGate;
   #startedMs = 0;
+  /** When the channels of removed nodes close; the entry goes with the channel. */
+  readonly #evictAtMs = new Map<string, number>();
   /** When a node that leaves forgets its network. */
   #forgetAtMs: number | undefined;
   /** Addresses changed before there was a record to publish them in. */
@@ -216,6 +218,11 @@ export class Agent {
       this.#forgetAtMs = undefined;
       this.#clear();
     }
+    for (const [nodeId, atMs] of this.#evictAtMs) {
+      if (ctx.nowMs < atMs) continue;
+      this.#evictAtMs.delete(nodeId);
+      ctx.emit({ type: "hang-up", nodeId, reason: "revoked" });
+    }
     for (const nodeId of ctx.state.members.expire(ctx.nowMs)) {
       ctx.log("warn", "member-dead", `${this.#nameOf(nodeId)} is not reachable any more`, { node: nodeId });
     }
@@ -225,6 +232,7 @@ export class Agent {
     }
     this.#candidates.expire(ctx.nowMs);
     if (this.#forgetAtMs !== undefined) times.push(this.#forgetAtMs);
+    times.push(...this.#evictAtMs.values());
     const joinMs = this.#machine.nextWakeMs();
     if (joinMs !== undefined) times.push(joinMs);
     for (const one of ctx.state.members.all()) {
@@ -311,7 +319,9 @@ export class Agent {
   #peerUp(peer: PeerView): void {
     const ctx = this.#ctx;
     if (ctx.state.revocations.get("node", peer.publicKey) && ctx.state.network?.chain) {
-      // It may still ask why: the answer to its hello says `revoked`.
+      // It may ask why, the answer to its hello says `revoked`; then the channel closes.
+      this.#evictAtMs.set(peer.nodeId, ctx.nowMs + EVICT_MS);
+      ctx.wakeAt(ctx.nowMs + EVICT_MS);
       ctx.log("info", "revoked-node", `A removed node connected: ${shortNodeId(peer.nodeId)}`, { node: peer.nodeId });
     }
     ctx.sessions.set(peer.nodeId, { peer, member: false, introduced: false });
@@ -337,7 +347,8 @@ export class Agent {
     const session = ctx.sessions.get(nodeId);
     ctx.sessions.delete(nodeId);
     this.#exchange.closed(nodeId);
-    this.#links.closed(nodeId);
+    this.#links.closed(nodeId, session?.member ?? false);
+    this.#evictAtMs.delete(nodeId);
     if (session?.member) {
       ctx.state.members.noteLost(nodeId, ctx.nowMs);
       ctx.log("info", "member-lost", `The channel to ${this.#nameOf(nodeId)} closed: ${reason}`, { node: nodeId });
@@ -361,7 +372,10 @@ export class Agent {
     }
   }
 
-  #changed(what: "member" | "authority" | "revocation" | "session"): void {
+  #changed(what: "member" | "authority" | "revocation" | "session" | "expelled"): void {
+    if (what === "expelled") {
+      return this.#joiner.feed({ type: "expelled", tried: "an issuer said so", nowMs: this.#ctx.nowMs });
+    }
     this.#keeper.nudge();
     this.#ctx.wakeAt(this.#ctx.nowMs);
     if (what === "session") this.#ctx.log("debug", "session", "A member session changed");
@@ -985,6 +999,9 @@ const SEED_TTL_MS = 30 * 86_400_000;
 
 /** Steps back of the clock that are no setting of it. */
 const CLOCK_JITTER_MS = 2_000;
+
+/** Time for a removed node to ask why it is refused. */
+const EVICT_MS = 1_000;
 
 /** Time for the others to hear that this node leaves. */
 const FAREWELL_MS = 1_500;

@@ -103,7 +103,7 @@ export class Exchange {
 
   constructor(
     readonly ctx: Context,
-    readonly changed: (what: "member" | "authority" | "revocation" | "session") => void,
+    readonly changed: (what: "member" | "authority" | "revocation" | "session" | "expelled") => void,
   ) {}
 
   /** Shows ourselves to a node that a channel is open to; `done` gets the outcome. */
@@ -248,7 +248,12 @@ export class Exchange {
     this.#introduceAgainMs.delete(nodeId);
     this.introduce(nodeId, (result) => {
       if (result.ok) return this.syncWith(nodeId);
-      this.ctx.refuse(causeCode(result.code), this.ctx.sessions.get(nodeId)?.peer.remoteAddress ?? nodeId);
+      const session = this.ctx.sessions.get(nodeId);
+      this.ctx.refuse(causeCode(result.code), session?.peer.remoteAddress ?? nodeId);
+      // An issuer could revoke us anyway: its word is enough, that of others is not.
+      if (result.code === "revoked" && session && this.#chain().isIssuer(session.peer.publicKey)) {
+        this.changed("expelled");
+      }
       if (this.ctx.sessions.has(nodeId)) {
         // An issuer that was removed may have renewed us, and its word may be all that we know: whoever does not
         // count it any more has the epochs that we lack, and gives them with a new credential.

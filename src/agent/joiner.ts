@@ -84,6 +84,8 @@ export class Joiner {
   readonly #dialing = new Set<string>();
   /** Addresses by the node that answered there, for those that turn out to be of no use. */
   readonly #reachedAt = new Map<string, string>();
+  /** Registrars that sent us to another one; asked again, they are told that there was no way there. */
+  readonly #sentAway = new Set<string>();
   /** Node that has shown a valid credential in this attempt: only its word about us is believed. */
   #credible: string | undefined;
   /** Rises with every attempt: answers to an earlier one are stale. */
@@ -277,11 +279,15 @@ export class Joiner {
           w: request.w,
           pn: proveFactor("node", transcript, keyPair),
           pi: proveFactor("invite", transcript, invite.keyPair),
+          u: this.#sentAway.has(nodeId) ? 1 : undefined,
         },
         15_000,
         (answer) => {
           const admission = readAdmission(answer, "join.register");
-          if (admission.s === "redirect") return this.#redirect(nodeId, admission.to ?? []);
+          if (admission.s === "redirect") {
+            this.#sentAway.add(nodeId);
+            return this.#redirect(nodeId, admission.to ?? []);
+          }
           if (admission.s === "pending") return this.#fail("approval-pending", admission.by ?? this.#where(nodeId));
           this.#handoff(nodeId, { genesis, genesisEnvelope: hello.g, chain, transcript, admission, recordEnvelope });
         },
@@ -327,6 +333,11 @@ export class Joiner {
       subject: state.keyPair.publicKey,
     });
     if (!verified.ok) return this.#fail("handoff-incomplete", `the credential is ${verified.reason}`);
+    // A fresh credential is of the registrar itself, and that is an issuer now: whoever holds the key of one that was
+    // removed could date it back into the epoch before.
+    if (!equalBytes(admission.c.signer, transcript.registrarKey) || !chain.isIssuer(admission.c.signer)) {
+      return this.#fail("handoff-incomplete", `${this.#where(nodeId)}: the credential is not of a present issuer`);
+    }
     const profile = openProfile(admission.p, network.networkId);
     if (!chain.counts(admission.p.signer)) {
       return this.#fail("handoff-incomplete", "the profile is not signed by an issuer");

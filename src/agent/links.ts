@@ -17,6 +17,8 @@ const REDIAL = { baseMs: 500, maxMs: 15_000 } as const;
 const REDIAL_OLD = { baseMs: 15_000, maxMs: 120_000 } as const;
 /** The node with the greater id gives the other this long to dial first. */
 const YIELD_MS = 1_500;
+/** Least wait after a channel that led to no session. */
+const REFUSED_MS = 1_000;
 /** Dials under way at once. */
 const DIALS_MAX = 8;
 /** Without any other member for so long, a node counts itself isolated. */
@@ -46,8 +48,9 @@ export class Links {
     for (const nodeId of this.#attempts.keys()) if (!live.has(nodeId)) this.#attempts.delete(nodeId);
     let dialing = [...this.#attempts.values()].filter((one) => one.dialing).length;
     for (const member of wanted) {
-      if (ctx.sessions.has(member.nodeId)) {
-        this.#attempts.delete(member.nodeId);
+      const session = ctx.sessions.get(member.nodeId);
+      if (session) {
+        if (session.member) this.#attempts.delete(member.nodeId);
         continue;
       }
       let attempt = this.#attempts.get(member.nodeId);
@@ -72,10 +75,20 @@ export class Links {
     this.#lonelySinceMs = undefined;
   }
 
-  /** A channel closed: the next dial comes soon. */
-  closed(nodeId: string): void {
-    this.#attempts.delete(nodeId);
-    this.ctx.wakeAt(this.ctx.nowMs);
+  /**
+   * A channel closed. Where it was a member's session the next dial comes soon; where the other end took it and
+   * then would not have us, it waits longer each time.
+   */
+  closed(nodeId: string, member: boolean): void {
+    const attempt = this.#attempts.get(nodeId);
+    if (member || !attempt) {
+      this.#attempts.delete(nodeId);
+      this.ctx.wakeAt(this.ctx.nowMs);
+      return;
+    }
+    attempt.failures += 1;
+    attempt.nextMs = this.ctx.nowMs + REFUSED_MS + backoffMs(attempt.failures, REDIAL_OLD, this.ctx.rng);
+    this.ctx.wakeAt(attempt.nextMs);
   }
 
   #dial(member: Member, attempt: Attempt): void {

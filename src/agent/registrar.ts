@@ -362,6 +362,8 @@ export class Registrar {
         if (!verified.ok) {
           return done({ ok: false, code: verified.reason === "not-yet-valid" ? "clock-skew" : "bad-answer" });
         }
+        // As at a handoff: what is issued now is issued by those that may now.
+        if (!state.network!.chain!.isIssuer(answer.c.signer)) return done({ ok: false, code: "bad-answer" });
         this.adopt(answer.c);
         done({ ok: true });
       } catch (error) {

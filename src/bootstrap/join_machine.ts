@@ -65,6 +65,8 @@ export type JoinEvent =
   }
   /** A verified node has lost all others, or has one again. */
   | { readonly type: "connectivity"; readonly reachable: boolean; readonly nowMs: number }
+  /** An issuer told a verified node that it was removed. */
+  | { readonly type: "expelled"; readonly tried: string; readonly nowMs: number }
   /** An operator: try at once, or forget and stop. */
   | { readonly type: "override"; readonly action: "retry" | "reset"; readonly nowMs: number }
   | { readonly type: "wake"; readonly nowMs: number };
@@ -226,6 +228,10 @@ export class JoinMachine {
           return this.#advance("verified", event.nowMs);
         }
         return [];
+      case "expelled":
+        if (this.#stage !== "verified") return [];
+        this.#plan = "rejoin";
+        return this.#fail("revoked", event.tried, event.nowMs);
       case "override":
         this.#attempt = 0;
         this.#retryAtMs = undefined;

@@ -212,7 +212,7 @@ hostsTest(
     for (const node of [n1, n2]) {
       const { value, tookMs } = await node.until(
         "has no n3",
-        2_000,
+        5_000,
         (status) => status.members.length === 2 && status.traffic.channels === 1,
       );
       console.log(`${node.name} is rid of n3 ${Math.round(tookMs)} ms after the command ended`);
