@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { toHex, utf8 } from "../../src/core/bytes.ts";
-import { type CborValue, decodeAs, encodeCbor } from "../../src/core/codec.ts";
+import { bytes, type CborValue, decodeAs, decodeCbor, encodeCbor, record } from "../../src/core/codec.ts";
 import { keyPairFromSeed, sha256 } from "../../src/core/crypto.ts";
 import { envelopeValue, readEnvelope } from "../../src/core/envelope.ts";
 import { nodeIdOf, publicKeyOf } from "../../src/core/ids.ts";
@@ -18,9 +18,13 @@ import {
   encodeEpoch,
   epochHash,
   readSignedEpoch,
+  signedEpochValue,
   signEpoch,
 } from "../../src/identity/authority.ts";
 import { issueCredential } from "../../src/identity/credential.ts";
+import { proveFactor } from "../../src/identity/join_proof.ts";
+import { registerHash } from "../../src/agent/registrar.ts";
+import { rowValue } from "../../src/agent/state.ts";
 import { parseInvite } from "../../src/identity/invite.ts";
 import { createRevocation } from "../../src/identity/revocation.ts";
 import { sealMember } from "../../src/membership/record.ts";
@@ -146,6 +150,76 @@ Deno.test("[10.3e] [2.1e] D1 the stolen key of a removed issuer revokes nobody",
   }
   assert.equal(alpha.agent.inspect().state.revocations.get("node", subject), undefined);
   assert.ok(alpha.lines(/^REFUSED unknown-issuer/).length >= 3);
+});
+
+Deno.test("[10.3e] [2.1e] D1 the stolen key of a removed issuer takes in no newcomer, with the newest chain and a date from before", () => {
+  const { world, alpha, beta, stolen } = robbed();
+  const { genesis, chain, profile } = alpha.agent.inspect().state.network!;
+  const row = alpha.member(beta)!;
+  const token = invite(alpha).token;
+  const zeta = world.add("zeta");
+  for (const one of world.nodes) one.mayReach = () => false;
+  zeta.mayReach = (other) => other === beta;
+  beta.down = false;
+  const nonce = sha256(utf8("thief"));
+  let joinerNonce = new Uint8Array(0);
+  let taken = 0;
+  beta.intercept = (method, body) => {
+    const es = chain!.since(1).map(signedEpochValue);
+    if (method === "join.hello") {
+      joinerNonce = (decodeCbor(body) as { n: Uint8Array<ArrayBuffer> }).n;
+      const s = rowValue(row);
+      return { ok: true, body: { v: 1, g: envelopeValue(genesis!.envelope), es, s, n: nonce, t: world.nowMs } };
+    }
+    if (method !== "join.register") return "drop";
+    taken += 1;
+    const read = decodeAs(body, record({ g: readEnvelope, m: readEnvelope, w: bytes({ length: 32 }) }));
+    const transcript = {
+      networkId: alpha.networkId,
+      registrarKey: stolen.publicKey,
+      joinerKey: zeta.keyPair.publicKey,
+      registrarNonce: nonce,
+      joinerNonce,
+      channelBinding: new Uint8Array(0),
+      requestHash: registerHash(read),
+    };
+    // From before the change of the issuers, when it still was one.
+    const issuedMs = world.nowMs - 10 * 60_000;
+    const credential = issueCredential(
+      {
+        subject: zeta.keyPair.publicKey,
+        name: "zeta",
+        role: "rhizomorph",
+        pool: "default",
+        issuedMs,
+        expiresMs: issuedMs + DAY_MS,
+        epoch: 1,
+      },
+      alpha.networkId,
+      stolen,
+    );
+    const x = proveFactor("registrar", transcript, stolen);
+    const p = envelopeValue(profile!.envelope);
+    return { ok: true, body: { s: "accepted", c: envelopeValue(credential), p, es, ms: [], r: [], x } };
+  };
+  zeta.control({ verb: "join", invite: token });
+  beta.connect(zeta);
+  world.run(60_000);
+  zeta.feed({
+    type: "candidate",
+    candidate: {
+      address: beta.address,
+      source: "mdns",
+      authority: 1,
+      seenMs: world.nowMs,
+      expiresMs: world.nowMs + DAY_MS,
+      verification: "unverified",
+    },
+  });
+  world.run(60_000);
+  assert.ok(taken > 0, "the thief was asked");
+  assert.equal(zeta.isMember, false);
+  assert.ok(zeta.lines(/handoff-incomplete.*not of a present issuer/).length > 0);
 });
 
 Deno.test("[10.3e] [2.1e] D1 members that a removed issuer had admitted stay members", () => {
