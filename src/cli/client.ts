@@ -5,6 +5,7 @@
  */
 
 import type { Status } from "../agent/status.ts";
+import type { LocalNode } from "./deps.ts";
 import { CliError, EXIT, exitCodeOf } from "./exit.ts";
 
 /** Largest answer that is read. */
@@ -49,6 +50,22 @@ export interface ControlClient extends Disposable {
   logs(options: { readonly count: number; readonly level?: string }): Promise<readonly LogLine[]>;
   /** Asks the agent to stop. */
   shutdown(): Promise<void>;
+}
+
+/** What following a node takes. */
+export type StatusClient = Pick<ControlClient, "status" | "control">;
+
+/** Speaks to a node of this process. */
+export function localClient(node: LocalNode): StatusClient {
+  return {
+    // deno-lint-ignore require-await -- as from afar
+    status: async () => node.status(),
+    async control(request) {
+      const answer = await node.control(request);
+      if (answer.ok) return answer.result;
+      throw errorOf(answer, 500);
+    },
+  };
 }
 
 /**

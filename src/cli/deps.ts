@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Status } from "../agent/status.ts";
 import type { Config, LoadedConfig } from "../edge/config.ts";
 import { type ControlClient, openControl } from "./client.ts";
 
@@ -33,6 +34,18 @@ export interface NodeListening {
   readonly socket: string;
   /** Missing where the status page is off. */
   readonly statusUrl?: string;
+  /** The node itself. An HTTP client for its socket, in its own process, costs 4 MB that it never gives back. */
+  readonly node?: LocalNode;
+}
+
+/** A node of this process. */
+export interface LocalNode {
+  /** The document of `/status`. */
+  status(): Status;
+  /** Answers a control request. */
+  control(
+    request: unknown,
+  ): Promise<{ readonly ok: true; readonly result: unknown } | { readonly ok: false; readonly error: unknown }>;
 }
 
 /** How to start a node in this process. */

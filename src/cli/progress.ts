@@ -2,7 +2,7 @@
 
 import { causeCode, CAUSES } from "../bootstrap/diagnosis.ts";
 import type { Failure, JoinStage, Status } from "../agent/status.ts";
-import type { ControlClient } from "./client.ts";
+import type { StatusClient } from "./client.ts";
 import { CliError } from "./exit.ts";
 import type { Output } from "./output.ts";
 import { duration, safe } from "./output.ts";
@@ -46,7 +46,7 @@ export interface FollowOptions {
 }
 
 /** Shows the stages that a node goes through, until it is a member or it cannot go on. */
-export async function followJoin(client: ControlClient, options: FollowOptions): Promise<JoinOutcome> {
+export async function followJoin(client: StatusClient, options: FollowOptions): Promise<JoinOutcome> {
   const { out, signal, now, timeoutMs = Infinity, sinceMs } = options;
   const startedMs = now();
   const shown = new Set<string>();

@@ -82,7 +82,13 @@ export interface NodeOptions {
   /** Reads the configuration anew, for SIGHUP. */
   reloadConfig(): Promise<LoadedConfig>;
   /** Called once, as soon as the socket answers. */
-  onListening(listening: { readonly nodeId: string; readonly socket: string; readonly statusUrl?: string }): void;
+  onListening(listening: {
+    readonly nodeId: string;
+    readonly socket: string;
+    readonly statusUrl?: string;
+    /** The node, for who started it. */
+    readonly node: { status(): Status; control(request: unknown): Promise<ControlAnswer> };
+  }): void;
   /** Writes a finished log line without its end. */
   writeLog(line: string): void;
 }
@@ -227,6 +233,7 @@ class RunningNode {
         nodeId: this.#agent.nodeId,
         socket: this.#options.socketPath,
         ...(surface.status ? { statusUrl: surface.status.url } : {}),
+        node: { status: () => this.#status(), control: (request) => this.#control(request) },
       });
       await this.#enter();
       await using notifier = openServiceNotifier({

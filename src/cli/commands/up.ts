@@ -5,7 +5,7 @@ import { join as joinPath, resolve } from "node:path";
 import { type Config, configOfFlags, loadConfig, type LoadedConfig } from "../../edge/config.ts";
 import { parseInvite } from "../../identity/invite.ts";
 import type { Status } from "../../agent/status.ts";
-import type { ControlClient } from "../client.ts";
+import { localClient, type StatusClient } from "../client.ts";
 import { type Context, countFlag, durationFlag, type Register } from "../context.ts";
 import type { NodeListening } from "../deps.ts";
 import { CliError, EXIT, exitCodeOf, usageError } from "../exit.ts";
@@ -266,7 +266,8 @@ async function followStart(
   signal: AbortSignal,
 ): Promise<void> {
   const { deps, out } = context;
-  using client = await deps.openControl(listening.socket);
+  using opened = listening.node ? undefined : await deps.openControl(listening.socket);
+  const client = opened ?? localClient(listening.node!);
   const page = listening.statusUrl === undefined ? "off" : listening.statusUrl;
   if (!out.json) {
     out.line(`Node       ${listening.nodeId}`);
@@ -288,7 +289,7 @@ async function followStart(
 }
 
 /** Waits quietly, for a node that was started without anything to do. */
-async function followUntilMember(client: ControlClient, signal: AbortSignal): Promise<Status | undefined> {
+async function followUntilMember(client: StatusClient, signal: AbortSignal): Promise<Status | undefined> {
   while (!signal.aborted) {
     const status = await client.status();
     if (status.bootstrap.stage === "verified") return status;
@@ -299,7 +300,7 @@ async function followUntilMember(client: ControlClient, signal: AbortSignal): Pr
 
 async function printReady(
   context: Context,
-  client: ControlClient,
+  client: StatusClient,
   listening: NodeListening,
   status: Status,
   formed: boolean,
@@ -336,7 +337,7 @@ interface CreatedInvite {
   readonly expiresMs: number;
 }
 
-async function createInvite(client: ControlClient): Promise<CreatedInvite> {
+async function createInvite(client: StatusClient): Promise<CreatedInvite> {
   return readCreatedInvite(await client.control({ verb: "invite-create" }));
 }
 
