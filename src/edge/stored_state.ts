@@ -1,6 +1,7 @@
 /** Looks at the state folder of a node that does not run, for `mycelium doctor`. @module */
 
 import { join } from "node:path";
+import { InvariantError } from "../core/assert.ts";
 import { toHex } from "../core/bytes.ts";
 import { decodeAs, text, WireError } from "../core/codec.ts";
 import { KEYS, NodeState } from "../agent/state.ts";
@@ -43,7 +44,7 @@ function read(stateDir: string): StoredState | undefined {
     }
   } catch (error) {
     const unreadable = error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied ||
-      error instanceof StateError || error instanceof WireError;
+      error instanceof StateError || error instanceof WireError || error instanceof InvariantError;
     if (unreadable) return undefined;
     throw error;
   }

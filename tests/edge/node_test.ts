@@ -7,6 +7,7 @@ import { toBase64Url, toHex } from "../../src/core/bytes.ts";
 import { bytes, decodeAs, record } from "../../src/core/codec.ts";
 import { verifyAudit } from "../../src/edge/disk/audit_log.ts";
 import { openStore, StateError } from "../../src/edge/disk/store.ts";
+import { readStoredState } from "../../src/edge/stored_state.ts";
 import { releasePorts } from "../../src/edge/p2p/quic_transport.ts";
 import { settle, warmUp } from "../testkit/p2p.ts";
 import { loopbackConfig, RunningNode } from "../testkit/running_node.ts";
@@ -440,4 +441,39 @@ Deno.test("[10.5e] no key, invite or token is in the log, the status, the events
   assert.equal(await beta.stop(), 0);
   assert.equal(await alpha.stop(), 0);
   await settle();
+});
+
+Deno.test("[1.3b] what a killed node left in its folder can be looked at, and so can a spoilt key", async () => {
+  using dir = folder();
+  const main = new URL("../../main.ts", import.meta.url).pathname;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "-A", "--no-check", main, "up", "--state", dir.path, "--network", "forest"],
+      ...["--port", "0", "--http", "off"],
+    ],
+    stdout: "null",
+    stderr: "null",
+    env: {
+      MYCELIUM_LISTEN: "127.0.0.1",
+      MYCELIUM_DISCOVERY_MDNS: "false",
+      MYCELIUM_DISCOVERY_MULTICAST: "false",
+      MYCELIUM_DISCOVERY_BROADCAST: "false",
+    },
+  }).spawn();
+  try {
+    for (let i = 0; i < 300; i++) {
+      if ([...Deno.readDirSync(dir.path)].some((one) => one.name === "audit.log")) {
+        if (Deno.readTextFileSync(join(dir.path, "audit.log")).includes("network-formed")) break;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  } finally {
+    child.kill("SIGKILL");
+    await child.status;
+  }
+  const state = await readStoredState(dir.path);
+  assert.equal(state?.networkName, "forest");
+  assert.match(state?.nodeId ?? "", /^12D3KooW/);
+  Deno.writeFileSync(join(dir.path, "secret", "node.key"), new Uint8Array(3));
+  assert.equal(await readStoredState(dir.path), undefined);
 });
