@@ -174,7 +174,9 @@ export class Registrar {
     const { ctx } = this;
     const { state } = ctx;
     // A newcomer that was sent there and came back has a way to us only. Home counts the use as soon as it hears.
-    if (redirect && !read.u) return { s: "redirect", to: redirect };
+    // Where a person has to approve, it is at home that they look.
+    const approval = grant.approval || this.ctx.state.network!.profile?.profile.approval;
+    if (redirect && (!read.u || approval)) return { s: "redirect", to: redirect };
     const wanted = openMember(read.m, state.networkId);
     const known = state.members.get(peer.nodeId);
     if (state.revocations.get("node", peer.publicKey)) throw this.#refusal("revoked", "this node was removed", peer);
