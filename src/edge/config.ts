@@ -5,23 +5,11 @@
  * @module
  */
 
+import * as v from "valibot";
 import { isAlias, isCollection, isMap, isScalar, LineCounter, parseDocument, stringify } from "yaml";
 import { parseAddress, parseIpv4, parseIpv6 } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
 import { ROLES } from "../core/roles.ts";
-import {
-  flagSetting as flag,
-  integerSetting,
-  jsonSchemaOf,
-  listSetting,
-  type Misfit,
-  type Setting,
-  settingsOf,
-  type TextRules,
-  textSetting,
-  type ValuesOf,
-  wordSetting,
-} from "./config_schema.ts";
 import { CONTAINER_INTERFACES } from "./discovery/types.ts";
 
 /** Largest configuration text that is read. */
@@ -43,42 +31,71 @@ const INTERFACE = /^[^\s/*]{1,15}\*?$/;
 /** Longest path, address or other text. */
 const CHARS_MAX = 4096;
 
+/** A setting: what it takes, its default where it has one, what it wants in words, and what it is for. */
+const setting = <const S extends v.GenericSchema, const D extends v.Default<S, undefined>>(
+  schema: S,
+  preset: D,
+  wanted: string,
+  description: string,
+) => v.pipe(v.optional(schema, preset), v.metadata({ wanted }), v.description(description));
+
+const flag = (preset: boolean, description: string) => setting(v.boolean(), preset, "true or false", description);
+
+const number = (preset: number, min: number, max: number, description: string) =>
+  setting(
+    v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max)),
+    preset,
+    `a whole number from ${min} to ${max}`,
+    description,
+  );
+
+const word = <const T extends string>(choices: readonly T[], preset: NoInfer<T>, description: string) =>
+  setting(v.picklist(choices), preset, `one of ${choices.join(", ")}`, description);
+
 const list = (
-  rules: TextRules,
+  entry: v.GenericSchema<string>,
   entriesMax: number,
   preset: readonly string[],
   wanted: string,
   description: string,
-) => listSetting({ ...rules, entriesMax }, { wanted, description, preset });
+) =>
+  setting(
+    // Counted before its entries are looked at; what the JSON Schema says is the second half.
+    v.pipe(v.array(v.unknown()), v.maxLength(entriesMax), v.array(entry), v.maxLength(entriesMax)),
+    // A new one each time, so that nobody who changes a configuration changes the default.
+    () => [...preset],
+    `a list of ${wanted}, at most ${entriesMax}`,
+    description,
+  );
 
-const checked = (check: (value: string) => boolean): TextRules => ({ charsMax: CHARS_MAX, check });
+const matching = (pattern: RegExp) => v.pipe(v.string(), v.regex(pattern));
+const checked = (check: (value: string) => boolean) => v.pipe(v.string(), v.maxLength(CHARS_MAX), v.check(check));
+const PATH = v.pipe(v.string(), v.minLength(1), v.maxLength(CHARS_MAX));
 
 /** An invite where a path belongs is a secret in a file that many may read. */
 const path = (description: string) =>
-  textSetting(
-    { charsMin: 1, charsMax: CHARS_MAX, check: (value) => !INVITE.test(value) && !value.includes("\0") },
-    { wanted: "the path of a file", description },
+  setting(
+    v.pipe(PATH, v.check((value) => !INVITE.test(value) && !value.includes("\0"))),
+    undefined,
+    "the path of a file",
+    description,
   );
 
-const number = (preset: number, minimum: number, maximum: number, description: string) =>
-  integerSetting(preset, { minimum, maximum }, description);
-
 /** The schema. Every setting has a default or may be missing; a key that is not in it is an error. */
-const SCHEMA = {
-  name: textSetting({ pattern: NAME }, {
-    preset: "node",
-    wanted: "letters, digits, dots and dashes, at most 63",
-    description: "Name of this node, for people. Default: the host name.",
-  }),
-  role: wordSetting(["auto", ...ROLES], {
-    preset: "auto",
-    description: "Role of this node; auto measures the machine.",
-  }),
-  pool: textSetting({ pattern: LABEL }, {
-    preset: "default",
-    wanted: "lower-case letters, digits and dashes, at most 63",
-    description: "Resource pool that this node belongs to.",
-  }),
+const SCHEMA = v.strictObject({
+  name: setting(
+    matching(NAME),
+    "node",
+    "letters, digits, dots and dashes, at most 63",
+    "Name of this node, for people. Default: the host name.",
+  ),
+  role: word(["auto", ...ROLES], "auto", "Role of this node; auto measures the machine."),
+  pool: setting(
+    matching(LABEL),
+    "default",
+    "lower-case letters, digits and dashes, at most 63",
+    "Resource pool that this node belongs to.",
+  ),
   state: path("Folder for identity, membership and everything else that must last."),
   socket: path("Unix socket for the command line. Default: agent.sock in the state folder."),
   port: number(4871, 0, 65535, "Port for QUIC (UDP) and TCP where `listen` does not say; 0 takes a free one."),
@@ -96,86 +113,101 @@ const SCHEMA = {
     "multiaddrs such as /ip4/203.0.113.7/udp/4871/quic-v1",
     "Addresses told to others besides those found on the interfaces, for example behind a port forwarding.",
   ),
-  http: {
-    listen: textSetting(checked((value) => value === "off" || parseHostPort(value) !== undefined), {
-      preset: "127.0.0.1:4873",
-      wanted: 'IP:PORT such as 127.0.0.1:4873, or "off"',
-      description: "Where the status page is served. Anywhere but on loopback it needs tokenFile, tlsCert and tlsKey.",
+  http: v.optional(
+    v.strictObject({
+      listen: setting(
+        checked((value) => value === "off" || parseHostPort(value) !== undefined),
+        "127.0.0.1:4873",
+        'IP:PORT such as 127.0.0.1:4873, or "off"',
+        "Where the status page is served. Anywhere but on loopback it needs tokenFile, tlsCert and tlsKey.",
+      ),
+      tokenFile: path("File with the bearer token that readers must show."),
+      tlsCert: path("File with the certificate chain, PEM."),
+      tlsKey: path("File with the certificate's private key, PEM."),
     }),
-    tokenFile: path("File with the bearer token that readers must show."),
-    tlsCert: path("File with the certificate chain, PEM."),
-    tlsKey: path("File with the certificate's private key, PEM."),
-  },
-  discovery: {
-    domains: list(
-      { pattern: DOMAIN },
-      16,
-      [],
-      "domain names",
-      "Domains asked for _mycelium._udp SRV and TXT records.",
-    ),
-    nameServers: list(
-      checked((value) => parseHostPort(value, 53) !== undefined),
-      8,
-      [],
-      "IP addresses, with :PORT where it is not 53",
-      "Name servers to ask; empty: those of the machine.",
-    ),
-    mdns: flag(true, "Look for nodes by multicast DNS, and answer."),
-    multicast: flag(true, "Send and hear beacons by multicast."),
-    broadcast: flag(true, "Send and hear beacons by broadcast."),
-    seedFiles: list({ charsMin: 1, charsMax: CHARS_MAX }, 32, [], "paths", "Files with seed spores."),
-    seedUrls: list(checked(isHttpUrl), 32, [], "http:// or https:// addresses", "Addresses that serve seed spores."),
-    addresses: list(
-      checked((value) => parseAddress(value) !== undefined),
-      64,
-      [],
-      "multiaddrs such as /ip4/203.0.113.7/udp/4871/quic-v1",
-      "Nodes to try besides all that is found.",
-    ),
-    interfaces: {
-      allow: list(
-        { pattern: INTERFACE },
+    {},
+  ),
+  discovery: v.optional(
+    v.strictObject({
+      domains: list(
+        matching(DOMAIN),
+        16,
+        [],
+        "domain names",
+        "Domains asked for _mycelium._udp SRV and TXT records.",
+      ),
+      nameServers: list(
+        checked((value) => parseHostPort(value, 53) !== undefined),
+        8,
+        [],
+        "IP addresses, with :PORT where it is not 53",
+        "Name servers to ask; empty: those of the machine.",
+      ),
+      mdns: flag(true, "Look for nodes by multicast DNS, and answer."),
+      multicast: flag(true, "Send and hear beacons by multicast."),
+      broadcast: flag(true, "Send and hear beacons by broadcast."),
+      seedFiles: list(PATH, 32, [], "paths", "Files with seed spores."),
+      seedUrls: list(checked(isHttpUrl), 32, [], "http:// or https:// addresses", "Addresses that serve seed spores."),
+      addresses: list(
+        checked((value) => parseAddress(value) !== undefined),
         64,
         [],
-        'interface names, "*" at the end for any',
-        "Interfaces used for beacons and mDNS; empty: all that are up.",
+        "multiaddrs such as /ip4/203.0.113.7/udp/4871/quic-v1",
+        "Nodes to try besides all that is found.",
       ),
-      deny: list(
-        { pattern: INTERFACE },
-        64,
-        CONTAINER_INTERFACES,
-        'interface names, "*" at the end for any',
-        "Interfaces never used for beacons and mDNS.",
+      interfaces: v.optional(
+        v.strictObject({
+          allow: list(
+            matching(INTERFACE),
+            64,
+            [],
+            'interface names, "*" at the end for any',
+            "Interfaces used for beacons and mDNS; empty: all that are up.",
+          ),
+          deny: list(
+            matching(INTERFACE),
+            64,
+            CONTAINER_INTERFACES,
+            'interface names, "*" at the end for any',
+            "Interfaces never used for beacons and mDNS.",
+          ),
+        }),
+        {},
       ),
-    },
-  },
-  join: {
-    inviteFile: path("File that holds an invite; used where this node has no network yet."),
-    network: textSetting({ pattern: NAME }, {
-      wanted: "letters, digits, dots and dashes, at most 63",
-      description: "Name of the network to form where this node has none and nothing to join.",
     }),
-    approval: flag(false, "In a network formed here: whether an operator approves each join."),
-  },
-  log: {
-    level: wordSetting(["debug", "info", "warn", "error"], {
-      preset: "info",
-      description: "Least level that is logged.",
+    {},
+  ),
+  join: v.optional(
+    v.strictObject({
+      inviteFile: path("File that holds an invite; used where this node has no network yet."),
+      network: setting(
+        matching(NAME),
+        undefined,
+        "letters, digits, dots and dashes, at most 63",
+        "Name of the network to form where this node has none and nothing to join.",
+      ),
+      approval: flag(false, "In a network formed here: whether an operator approves each join."),
     }),
-    format: wordSetting(["auto", "text", "json"], {
-      preset: "auto",
-      description: "Form of the log on stderr; auto: text on a terminal, else JSON.",
+    {},
+  ),
+  log: v.optional(
+    v.strictObject({
+      level: word(["debug", "info", "warn", "error"], "info", "Least level that is logged."),
+      format: word(["auto", "text", "json"], "auto", "Form of the log on stderr; auto: text on a terminal, else JSON."),
     }),
-  },
-  limits: {
-    channelsMax: number(LIMITS.channelsMax, 8, LIMITS.channelsMax, "Open channels to other nodes."),
-    drainMs: number(10_000, 0, 600_000, "Time that stopping may take before it is forced, in milliseconds."),
-  },
-};
+    {},
+  ),
+  limits: v.optional(
+    v.strictObject({
+      channelsMax: number(LIMITS.channelsMax, 8, LIMITS.channelsMax, "Open channels to other nodes."),
+      drainMs: number(10_000, 0, 600_000, "Time that stopping may take before it is forced, in milliseconds."),
+    }),
+    {},
+  ),
+});
 
 /** A whole configuration, defaults filled in. */
-export type Config = ValuesOf<typeof SCHEMA>;
+export type Config = v.InferOutput<typeof SCHEMA>;
 
 /** Something wrong with a configuration. */
 export interface ConfigProblem {
@@ -241,8 +273,20 @@ export interface LoadedConfig {
   readonly warnings: readonly string[];
 }
 
+/** One setting of the schema. */
+export interface Setting {
+  /** What is checked where a value is given. */
+  readonly schema: v.GenericSchema;
+  /** What it wants, in words, to follow "wanted". */
+  readonly wanted: string;
+  /** What it is for. */
+  readonly description: string;
+  /** Whether it has a value where none is given. */
+  readonly hasPreset: boolean;
+}
+
 /** All settings by path, in the order of the schema. */
-export const SETTINGS: ReadonlyMap<string, Setting<unknown>> = settingsOf(SCHEMA);
+export const SETTINGS: ReadonlyMap<string, Setting> = settingsOf(SCHEMA.entries);
 const SECTIONS: ReadonlySet<string> = new Set(
   [...SETTINGS.keys()].flatMap((key) => key.split(".").slice(0, -1).map((_, i, all) => all.slice(0, i + 1).join("."))),
 );
@@ -370,44 +414,39 @@ export function configOfFlags(
  */
 export function resolveConfig(layers: readonly ConfigLayer[], hostName = "node"): LoadedConfig {
   const problems: ConfigProblem[] = layers.flatMap((layer) => [...layer.problems]);
-  const given = new Map<string, unknown>();
+  const tree: Record<string, unknown> = {};
   const origins = new Map<string, Origin>();
-  for (const [name, setting] of SETTINGS) {
+  for (const [name, { schema }] of SETTINGS) {
     for (const layer of layers) {
-      const one = layer.values.get(name);
-      if (one === undefined) continue;
-      const misfit = setting.misfit(one.value);
-      if (misfit === undefined) {
-        given.set(name, one.value);
-        origins.set(name, one.origin);
+      const given = layer.values.get(name);
+      if (given === undefined) continue;
+      const parsed = v.safeParse(schema, given.value, { abortEarly: true });
+      if (parsed.success) {
+        setAt(tree, name, parsed.output);
+        origins.set(name, given.origin);
         continue;
       }
-      const { source, line } = one.origin;
+      const { source, line } = given.origin;
       problems.push({
         source,
         ...(line === undefined ? {} : { line }),
         path: name,
-        ...valueOf(one.value),
-        cause: causeOf(one.value, misfit),
+        ...valueOf(given.value),
+        cause: causeOf(given.value, parsed.issues[0]),
         wanted: wantedOf(name),
       });
     }
   }
   if (!origins.has("name")) {
     const fitting = hostName.replaceAll(/[^A-Za-z0-9.-]/g, "-").slice(0, 63).replaceAll(/^[.-]+|[.-]+$/g, "");
-    if (NAME.test(fitting)) given.set("name", fitting);
+    if (NAME.test(fitting)) setAt(tree, "name", fitting);
     origins.set("name", { source: "default (host name)" });
   }
-  const tree: Record<string, unknown> = {};
-  // In the order of the schema, whatever was given: two equal configurations are equal as JSON too.
-  for (const [name, { preset }] of SETTINGS) {
-    const value = given.has(name) ? given.get(name) : preset;
-    if (value === undefined) continue;
-    if (!origins.has(name)) origins.set(name, { source: "default" });
-    // A list is copied, so that nobody who changes a configuration changes the defaults.
-    setAt(tree, name, Array.isArray(value) ? [...value] : value);
+  for (const [name, { hasPreset }] of SETTINGS) {
+    if (hasPreset && !origins.has(name)) origins.set(name, { source: "default" });
   }
-  const config = tree as Config;
+  // In the order of the schema, whatever was given: two equal configurations are equal as JSON too.
+  const config = v.parse(SCHEMA, tree);
   checkHttp(config, origins, problems);
   if (problems.length > 0) throw new ConfigError(problems.slice(0, PROBLEMS_MAX));
   const files = layers.map((layer) => layer.source).filter((source) => source !== "environment" && source !== "flags");
@@ -445,10 +484,11 @@ export async function loadConfig(options: LoadConfigOptions): Promise<LoadedConf
 }
 
 /** The schema as JSON Schema (draft 2020-12), for editors. */
-export function configJsonSchema(): unknown {
+export async function configJsonSchema(): Promise<unknown> {
+  // One command needs it: every other process is spared it.
+  const { toJsonSchema } = await import("@valibot/to-json-schema");
   return {
-    $schema: "https://json-schema.org/draft/2020-12/schema",
-    ...jsonSchemaOf(SCHEMA),
+    ...toJsonSchema(SCHEMA, { target: "draft-2020-12", typeMode: "output", ignoreActions: ["check", "metadata"] }),
     title: "mycelium configuration",
     $id: "https://mycelium.invalid/schema/config.json",
   };
@@ -545,6 +585,31 @@ export function nearest(word: string, names: readonly string[]): string | undefi
   return best;
 }
 
+/** Settings and further sections by name, each of which may be left out. */
+type Entries = Readonly<Record<string, v.OptionalSchema<v.GenericSchema, unknown>>>;
+
+/** All settings of a section and those below it, by path with dots, in order. */
+function settingsOf(entries: Entries, prefix = ""): Map<string, Setting> {
+  const out = new Map<string, Setting>();
+  for (const [key, one] of Object.entries(entries)) {
+    const name = prefix + key;
+    const schema = one.wrapped;
+    if (isSection(schema)) {
+      for (const [below, inner] of settingsOf(schema.entries, `${name}.`)) out.set(below, inner);
+      continue;
+    }
+    const words: Readonly<Record<string, unknown>> = v.getMetadata(one);
+    const wanted = String(words.wanted);
+    const description = v.getDescription(one) ?? "";
+    out.set(name, { schema, wanted, description, hasPreset: one.default !== undefined });
+  }
+  return out;
+}
+
+function isSection(schema: v.GenericSchema): schema is v.GenericSchema & { readonly entries: Entries } {
+  return schema.type === "strict_object";
+}
+
 function parseListen(
   input: string,
 ): { hosts: readonly string[]; port?: number; transport?: "quic" | "tcp" } | undefined {
@@ -593,14 +658,14 @@ function checkHttp(config: Config, origins: ReadonlyMap<string, Origin>, problem
 
 /** Text of the environment or of a flag as the setting wants it; what does not fit stays text and fails there. */
 function fromText(name: string, value: string): unknown {
-  const kind = SETTINGS.get(name)?.kind;
+  const kind = SETTINGS.get(name)?.schema.type;
   if (kind === "boolean") {
     const word = value.trim().toLowerCase();
     if (["true", "1", "yes", "on"].includes(word)) return true;
     if (["false", "0", "no", "off"].includes(word)) return false;
   }
-  if (kind === "integer" && /^\s*-?\d{1,15}\s*$/.test(value)) return Number(value);
-  if (kind === "list") return value.split(",").map((part) => part.trim()).filter((part) => part !== "");
+  if (kind === "number" && /^\s*-?\d{1,15}\s*$/.test(value)) return Number(value);
+  if (kind === "array") return value.split(",").map((part) => part.trim()).filter((part) => part !== "");
   return value;
 }
 
@@ -608,13 +673,27 @@ function wantedOf(name: string): string {
   return SETTINGS.get(name)?.wanted ?? "a setting";
 }
 
-function causeOf(value: unknown, misfit: Misfit): string {
+function causeOf(value: unknown, issue: v.BaseIssue<unknown>): string {
   if (typeof value === "string" && INVITE.test(value)) return "that is an invite itself, and secret";
-  if (Array.isArray(value) && typeof misfit === "object") {
-    return `entry ${misfit.entry + 1}, ${show(redact(value[misfit.entry]))}, does not fit`;
+  const entry = issue.path?.[0].key;
+  if (Array.isArray(value) && typeof entry === "number") {
+    return `entry ${entry + 1}, ${show(redact(value[entry]))}, does not fit`;
   }
-  if (misfit === "type") return `it is ${kindOf(value)}`;
-  return misfit === "range" ? "out of range" : "does not fit";
+  switch (issue.type) {
+    case "array":
+    case "boolean":
+    case "integer":
+    case "number":
+    case "string":
+      return `it is ${kindOf(value)}`;
+    case "min_length":
+    case "max_length":
+    case "min_value":
+    case "max_value":
+      return "out of range";
+    default:
+      return "does not fit";
+  }
 }
 
 function kindOf(value: unknown): string {

@@ -193,13 +193,13 @@ Deno.test("formatConfig() prints what reads back as the same configuration", () 
   assert.equal(httpAddress(loaded.config), undefined);
 });
 
-Deno.test("configJsonSchema() describes every setting and allows nothing else", () => {
+Deno.test("configJsonSchema() describes every setting and allows nothing else", async () => {
   interface Node {
     readonly properties?: Readonly<Record<string, Node>>;
     readonly additionalProperties?: boolean;
     readonly description?: string;
   }
-  const schema = configJsonSchema() as Node;
+  const schema = await configJsonSchema() as Node;
   for (const name of SETTINGS.keys()) {
     let node: Node | undefined = schema;
     for (const part of name.split(".")) {

@@ -77,9 +77,9 @@ export function registerConfig(program: Command, register: Register): void {
     }
   });
 
-  register(config.command("schema").summary("JSON Schema of the configuration, for editors"), (context) => {
-    context.out.document(configJsonSchema());
-    return Promise.resolve(EXIT.ok);
+  register(config.command("schema").summary("JSON Schema of the configuration, for editors"), async (context) => {
+    context.out.document(await configJsonSchema());
+    return EXIT.ok;
   });
 
   const attempt = config.command("try").argument("<file>", "new configuration; - is stdin")
