@@ -27,7 +27,7 @@ import type { Member } from "../membership/table.ts";
 import { openAssignment, sealAssignment, sealProfile } from "../spore/profile.ts";
 import { AuthorityKeeper } from "./authority_keeper.ts";
 import { COMMAND_VERBS, commandBody, CommandGate, type CommandVerb, sealCommand } from "./commands.ts";
-import { type AgentConfig, Context, Refusal, type Session } from "./context.ts";
+import { type AgentConfig, Context, DEFERRED, Refusal, type Session } from "./context.ts";
 import type { ControlRequest } from "./control.ts";
 import type { AgentEffect, AgentEvent, PeerView } from "./effects.ts";
 import { Exchange, readSeen } from "./exchange.ts";
@@ -393,12 +393,8 @@ export class Agent {
       if (ctx.state.mode === "isolated") throw new Refusal("isolated", "an operator has isolated this node");
       if (member) ctx.state.members.noteAlive(peer.nodeId, ctx.nowMs);
       const before = ctx.effects.length;
-      const body = encodeCbor(this.#serve(peer, method, decodeCbor(event.body)));
-      const reply = { type: "reply", inboundId, body } as const;
-      // What was stored on the way to this answer is durable before it leaves.
-      const persist = ctx.effects.slice(before).findLast((one) => one.type === "persist");
-      if (persist?.type === "persist") (persist.then as AgentEffect[]).push(reply);
-      else ctx.emit(reply);
+      const answer = this.#serve(peer, method, decodeCbor(event.body), inboundId);
+      if (answer !== DEFERRED) ctx.reply(inboundId, answer, before);
     } catch (error) {
       if (error instanceof Refusal) {
         ctx.emit({ type: "reply-error", inboundId, code: error.code, message: error.message });
@@ -409,7 +405,7 @@ export class Agent {
     }
   }
 
-  #serve(peer: PeerView, method: string, body: CborValue): CborValue {
+  #serve(peer: PeerView, method: string, body: CborValue, inboundId: number): CborValue | typeof DEFERRED {
     const ctx = this.#ctx;
     switch (method) {
       case "session.hello":
@@ -417,7 +413,9 @@ export class Agent {
       case "join.hello":
         return this.#registrar.hello(peer, body);
       case "join.register":
-        return this.#registrar.register(peer, body);
+        return this.#registrar.register(peer, body, inboundId);
+      case "invite.reserve":
+        return this.#registrar.reserve(peer, body);
       case "renew":
         if (!ctx.state.network?.chain) throw new Refusal("not-a-member", "this node is joining itself");
         return this.#registrar.renew(peer, body);
@@ -1005,6 +1003,3 @@ const EVICT_MS = 1_000;
 
 /** Time for the others to hear that this node leaves. */
 const FAREWELL_MS = 1_500;
-
-/** The answer comes in a later step, or from the driver. */
-const DEFERRED = Symbol("deferred");

@@ -133,6 +133,18 @@ export class Context {
     done?.(result);
   }
 
+  /**
+   * Answers a call of another node. What was stored on the way to the answer is durable before it leaves.
+   *
+   * @param before Effects that the step had when the work on the call began.
+   */
+  reply(inboundId: number, value: CborValue, before: number): void {
+    const reply = { type: "reply", inboundId, body: encodeCbor(value) } as const;
+    const persist = this.effects.slice(before).findLast((one) => one.type === "persist");
+    if (persist?.type === "persist") (persist.then as AgentEffect[]).push(reply);
+    else this.emit(reply);
+  }
+
   /** Asks to be woken at a time; the earliest of a step counts. */
   wakeAt(atMs: number): void {
     if (this.#wakeAtMs === undefined || atMs < this.#wakeAtMs) this.#wakeAtMs = atMs;
@@ -167,6 +179,9 @@ export class Context {
     return [...this.sessions].filter(([, session]) => session.member).map(([nodeId]) => nodeId);
   }
 }
+
+/** The answer to a request comes in a later step. */
+export const DEFERRED: unique symbol = Symbol("deferred");
 
 /** A request that is answered with an error: the code travels, the message is for people. */
 export class Refusal extends Error {

@@ -9,12 +9,13 @@
  * @module
  */
 
+import { causeCode } from "../bootstrap/diagnosis.ts";
 import { implausibilities, roleOf, workOf } from "../bootstrap/capability_check.ts";
 import { compareBytes, equalBytes, fromHex, toHex, utf8 } from "../core/bytes.ts";
 import { array, bytes, type CborValue, encodeCbor, optional, record, uint, WireError } from "../core/codec.ts";
 import { hashParts, type KeyPair } from "../core/crypto.ts";
 import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
-import { nodeIdOf, readAddress, shortNodeId } from "../core/ids.ts";
+import { nodeIdOf, readAddress, readNodeId, shortNodeId } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
 import { type Role, roleFits } from "../core/roles.ts";
 import { signedEpochValue } from "../identity/authority.ts";
@@ -31,7 +32,7 @@ import { type JoinTranscript, proveFactor, verifyFactor } from "../identity/join
 import { createRevocation } from "../identity/revocation.ts";
 import { type MemberRecord, openMember } from "../membership/record.ts";
 import type { Member } from "../membership/table.ts";
-import { type Context, Refusal } from "./context.ts";
+import { type Context, DEFERRED, Refusal } from "./context.ts";
 import type { PeerView } from "./effects.ts";
 import { type Exchange, PROTOCOL_VERSION } from "./exchange.ts";
 import {
@@ -134,7 +135,8 @@ export class Registrar {
   }
 
   /** Serves `join.register`: checks every factor, then admits, holds back or refuses. */
-  register(peer: PeerView, body: CborValue): CborValue {
+  register(peer: PeerView, body: CborValue, inboundId: number): CborValue | typeof DEFERRED {
+    const { ctx } = this;
     const read = readRegister(body, "join.register");
     if (!this.#serves) throw new Refusal("not-issuer", "this node may not admit members");
     const transcript = this.#redeem(peer, read);
@@ -142,13 +144,65 @@ export class Registrar {
     const proved = verifyFactor("node", transcript, peer.publicKey, read.pn) &&
       verifyFactor("invite", transcript, grant.key, read.pi) && equalBytes(read.m.signer, peer.publicKey);
     if (!proved) throw this.#refusal("proof-invalid", "a proof does not fit this channel, request or invite", peer);
+    if (redirect) {
+      // Where a person has to approve, it is at home that they look.
+      const approval = grant.approval || ctx.state.network!.profile?.profile.approval;
+      // A newcomer that was sent there and came back has a way to us only: we ask for the use in its place.
+      if (!read.u || approval) return { s: "redirect", to: redirect };
+      this.#reserveAtHome(nodeIdOf(read.g.signer), inboundId, { peer, read, grant, transcript });
+      return DEFERRED;
+    }
     // From here on the peer holds an invite of this network: its refusals are worth an entry in the audit log.
     try {
-      return this.#decide(peer, read, grant, redirect, transcript);
+      return this.#decide(peer, read, grant, transcript);
     } catch (error) {
       if (error instanceof Refusal) this.#auditRefusal(peer, error);
       throw error;
     }
+  }
+
+  /** Counts a use of an invite at the issuer that gave it, then decides here. */
+  #reserveAtHome(home: string, inboundId: number, join: {
+    readonly peer: PeerView;
+    readonly read: ReturnType<typeof readRegister>;
+    readonly grant: InviteGrant;
+    readonly transcript: JoinTranscript & { readonly sentMs: number };
+  }): void {
+    const { ctx } = this;
+    const { peer, read, grant, transcript } = join;
+    ctx.call(home, "invite.reserve", { i: grant.id, n: peer.nodeId }, 8_000, (result) => {
+      const before = ctx.effects.length;
+      try {
+        if (!result.ok) throw this.#refusal(causeCode(result.code), "the issuer that gave the invite said no", peer);
+        ctx.reply(inboundId, this.#decide(peer, read, grant, transcript), before);
+      } catch (error) {
+        if (!(error instanceof Refusal) && !(error instanceof WireError)) throw error;
+        if (error instanceof Refusal) this.#auditRefusal(peer, error);
+        const code = error instanceof Refusal ? error.code : "bad-request";
+        ctx.emit({ type: "reply-error", inboundId, code, message: error.message });
+      }
+    });
+  }
+
+  /** Serves `invite.reserve`: another issuer admits a newcomer by an invite that was given here. */
+  reserve(peer: PeerView, body: CborValue): CborValue {
+    const { ctx } = this;
+    const { state } = ctx;
+    const { i, n } = record({ i: bytes({ length: 16 }), n: readNodeId })(body, "invite.reserve");
+    if (!this.#serves || !state.network!.chain!.isIssuer(peer.publicKey)) {
+      throw new Refusal("not-issuer", "only issuers reserve, from issuers");
+    }
+    const grant = state.grants.get(toHex(i))?.grant;
+    if (!grant) throw new Refusal("invite-unknown", "the invite was not given here");
+    const usedBy = this.#usedBy(i);
+    if (state.revocations.get("invite", i)) throw new Refusal("invite-revoked", "the invite was revoked");
+    if (grant.expiresMs <= ctx.nowMs) throw new Refusal("invite-expired", "the invite has run out");
+    if (!usedBy.includes(n) && usedBy.length >= grant.uses) {
+      throw new Refusal("invite-used-up", `the invite was good for ${grant.uses}`);
+    }
+    state.uses.set(toHex(i), (state.uses.get(toHex(i)) ?? new Set()).add(n));
+    ctx.persist([[KEYS.use(i, n), new Uint8Array(1)]]);
+    return {};
   }
 
   /** Writes a refusal down. An entry costs a sync of the disk: who holds an invite must not buy thousands of them. */
@@ -168,15 +222,10 @@ export class Registrar {
     peer: PeerView,
     read: ReturnType<typeof readRegister>,
     grant: InviteGrant,
-    redirect: readonly string[] | undefined,
     transcript: JoinTranscript & { readonly sentMs: number },
   ): CborValue {
     const { ctx } = this;
     const { state } = ctx;
-    // A newcomer that was sent there and came back has a way to us only. Home counts the use as soon as it hears.
-    // Where a person has to approve, it is at home that they look.
-    const approval = grant.approval || this.ctx.state.network!.profile?.profile.approval;
-    if (redirect && (!read.u || approval)) return { s: "redirect", to: redirect };
     const wanted = openMember(read.m, state.networkId);
     const known = state.members.get(peer.nodeId);
     if (state.revocations.get("node", peer.publicKey)) throw this.#refusal("revoked", "this node was removed", peer);

@@ -336,15 +336,30 @@ export class World {
     return this.inject(host, this.peerView(puppet, host), method, body);
   }
 
-  /** A call that arrives on a channel, whoever sent it. */
+  /** Calls a method of a host as a puppet, without waiting: `answer` is there when it has come. */
+  callLater(puppet: Puppet, host: Host, method: string, body: Uint8Array): { readonly answer: Answer | undefined } {
+    if (!host.channels.has(puppet.nodeId)) this.open(puppet, host);
+    return this.#begin(host, this.peerView(puppet, host), method, body);
+  }
+
+  /** A call that arrives on a channel, whoever sent it; time passes where the host asks others first. */
   inject(host: Host, peer: PeerView, method: string, body: Uint8Array): Answer {
+    const call = this.#begin(host, peer, method, body);
+    const endMs = this.nowMs + 30_000;
+    while (!call.answer && this.nowMs < endMs && this.advance());
+    if (!call.answer) throw new Error(`${host.name} left ${method} unanswered`);
+    return call.answer;
+  }
+
+  #begin(host: Host, peer: PeerView, method: string, body: Uint8Array): { answer: Answer | undefined } {
     const inboundId = this.#nextId++;
-    let answer: Answer | undefined;
-    this.#inbound.set(inboundId, (one) => answer = one);
+    const call: { answer: Answer | undefined } = { answer: undefined };
+    this.#inbound.set(inboundId, (one) => {
+      call.answer = one;
+      this.#inbound.delete(inboundId);
+    });
     this.dispatch(host, { type: "inbound", nowMs: this.local(host), inboundId, peer, method, body });
-    this.#inbound.delete(inboundId);
-    if (!answer) throw new Error(`${host.name} left ${method} unanswered`);
-    return answer;
+    return call;
   }
 
   /** The status document of a host. */
@@ -684,10 +699,17 @@ export class World {
       const peer = target.view.sessions.get(host.nodeId)?.peer;
       if (!peer) return;
       this.dispatch(target, { type: "inbound", nowMs: this.local(target), inboundId, peer, method, body });
-      if (target.agent && this.#inbound.has(inboundId)) {
-        throw new Error(`${target.name} left ${method} of ${host.name} unanswered\n${this.recent()}`);
-      }
-      this.#inbound.delete(inboundId);
+      if (!this.#inbound.has(inboundId)) return;
+      const { life } = target;
+      const check = () => {
+        const left = this.#inbound.delete(inboundId);
+        if (left && target.agent && target.life === life) {
+          throw new Error(`${target.name} left ${method} of ${host.name} unanswered\n${this.recent()}`);
+        }
+      };
+      // A registrar may ask another issuer first, which ends with its own deadline; all else is answered at once.
+      if (method === "join.register") this.#after(30_000, check);
+      else check();
     });
   }
 
