@@ -452,8 +452,9 @@ export class Raft {
       this.#votedFor = undefined;
       this.#hardDirty = true;
     }
-    if (this.#role === "leader") {
-      for (const read of this.#reads) this.#answerRead(read, undefined);
+    const led = this.#role === "leader";
+    const reads = this.#reads;
+    if (led) {
       this.#reads = [];
       this.#progress.clear();
       this.#transfer = undefined;
@@ -465,10 +466,11 @@ export class Raft {
       this.#asked.clear();
     }
     // Whoever steps down keeps its timeout unless it led: a candidate that loses must not wait longer for it.
-    if (this.#role === "leader" || leader !== undefined) this.#resetElection();
+    if (led || leader !== undefined) this.#resetElection();
     this.#role = "follower";
     this.#leader = leader;
     this.#votes.clear();
+    if (led) { for (const read of reads) this.#answerRead(read, undefined); }
   }
 
   /** Asks first whether an election could be won, without a new term (9.6). */
