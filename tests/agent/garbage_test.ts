@@ -152,7 +152,7 @@ function mutated(body: Uint8Array, at: number): Uint8Array {
   return encodeCbor(root.value!);
 }
 
-Deno.test("[2.1b] [10.1a] method × session: by default nothing is served; only what a stranger needs is", () => {
+Deno.test("[2.1b] [10.1a] [10.5c] method × session: by default nothing is served; only what a stranger needs is", () => {
   const net = new Net(2);
   const beta = net.join("beta");
   const host = net.founder;

@@ -131,7 +131,7 @@ hostsTest(
 );
 
 hostsTest(
-  "[1.3d, 10.3a] kill -9 of all nodes at once: after the restart the same network of the same nodes",
+  "[1.3d, 10.3a, 10.3c, 11.2d] kill -9 of all nodes at once: after the restart the same network of the same nodes",
   async (lab) => {
     const hosts = await lab.hosts(3);
     const n1 = await lab.founder({ name: "n1", host: hosts[0]! });

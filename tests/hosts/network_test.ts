@@ -83,7 +83,7 @@ hostsTest("[2.1d, 2.1a] two networks on one segment, same groups: neither lists 
 });
 
 hostsTest(
-  "[1.3e, 10.3b] a partition of 30 s and its healing: suspect, dead, isolated; then all alive, nothing lost",
+  "[1.3e, 10.3b, 11.2d] a partition of 30 s and its healing: suspect, dead, isolated; then all alive, nothing lost",
   async (lab) => {
     const [h1, h2, h3] = await lab.hosts(3);
     const n1 = await lab.founder({ name: "n1", host: h1! });

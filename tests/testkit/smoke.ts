@@ -36,7 +36,7 @@ export function smokeSuite(name: string, command: ProgramCommand): void {
     });
 
   inScratch(
-    "[1.2e, 1.3d] three nodes form a network, see each other, survive kill -9 and stop in order",
+    "[1.2e, 1.3d, 10.2b, 11.1a, 11.2a] three nodes form a network, see each other, survive kill -9 and stop in order",
     async (home) => {
       const state = (node: string) => ["--state", join(home, node)];
       await using first = new RunningNode(command, ["up", "--network", "smoke", ...state("a"), ...LOOPBACK_NODE], {

@@ -111,7 +111,7 @@ Deno.test("every requirement named in a test exists", async (t) => {
   assert.deepEqual(unknown, []);
 });
 
-Deno.test("one version of Deno is named everywhere, and CI runs the README's test command", async () => {
+Deno.test("[10.2e] one version of Deno is named everywhere, and CI runs the README's test command", async () => {
   const ci = await Deno.readTextFile(join(ROOT, ".ci", "run"));
   const version = ci.match(/^DENO_VERSION=(\d+\.\d+\.\d+)$/m)?.[1];
   assert.ok(version, ".ci/run has no DENO_VERSION");
