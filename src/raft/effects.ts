@@ -184,7 +184,7 @@ export interface StoredRaft {
   readonly logStart: { readonly index: number; readonly term: number };
   /** What follows it, without gaps. */
   readonly entries: readonly Entry[];
-  /** Last index that the state machine holds: that of the snapshot, where it lives in memory. */
+  /** Last index that the state machine holds, at least that of the snapshot: one in memory is restored from it first. */
   readonly appliedIndex: number;
 }
 

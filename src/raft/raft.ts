@@ -198,7 +198,10 @@ export class Raft {
     this.#log = new RaftLog(stored.logStart.index, stored.logStart.term, stored.entries);
     const base = stored.snapshot?.meta.index ?? 0;
     assert(this.#log.prevIndex <= base && base <= this.#log.lastIndex, "log and snapshot meet");
-    assert(stored.appliedIndex <= this.#log.lastIndex, `applied ${stored.appliedIndex} is in the log`);
+    assert(
+      base <= stored.appliedIndex && stored.appliedIndex <= this.#log.lastIndex,
+      `applied ${stored.appliedIndex} is in [${base}, ${this.#log.lastIndex}]`,
+    );
     this.#configs = [{ index: base, config: stored.snapshot?.meta.config ?? parts.founding ?? EMPTY_CONFIG }];
     for (const entry of stored.entries) if (entry.index > base) this.#noteConfig(entry);
     this.#durableLast = this.#log.lastIndex;
@@ -263,7 +266,7 @@ export class Raft {
         this.#beginTransfer(event.id, event.to);
         break;
       case "campaign":
-        if (this.#role !== "leader" && isVoter(this.#config, this.id)) this.#preCampaign();
+        if (this.#role !== "leader" && this.#mayStand()) this.#preCampaign();
         break;
       case "forget-leader":
         if (this.#role === "follower") this.#leader = undefined;
@@ -394,7 +397,7 @@ export class Raft {
   #deadlineMs(): number {
     let deadlineMs = this.#role === "leader"
       ? Math.min(this.#heartbeatAtMs, this.#quorumCheckAtMs, this.#transfer?.untilMs ?? Infinity)
-      : isVoter(this.#config, this.id)
+      : this.#mayStand()
       ? this.#electionAtMs
       : Infinity;
     for (const untilMs of this.#asked.values()) deadlineMs = Math.min(deadlineMs, untilMs);
@@ -410,7 +413,7 @@ export class Raft {
     }
     if (this.#role !== "leader") {
       if (this.#nowMs < this.#electionAtMs) return;
-      if (isVoter(this.#config, this.id)) this.#preCampaign();
+      if (this.#mayStand()) this.#preCampaign();
       return;
     }
     if (this.#transfer && this.#nowMs >= this.#transfer.untilMs) this.#transfer = undefined;
@@ -437,7 +440,22 @@ export class Raft {
   }
 
   #shownRole(): Role {
-    return this.#role === "follower" && !isVoter(this.#config, this.id) ? "learner" : this.#role;
+    return this.#role === "follower" && !this.#mayStand() ? "learner" : this.#role;
+  }
+
+  /**
+   * Whether it stands for election: as a voter, and as one whose removal is not known to be committed. It may be
+   * the only one who has that entry, and those who lack it cannot be elected without its vote (4.2.2): of voters
+   * 1 and 2, node 2 leads, appends that it is removed, and is cut off before node 1 hears of it. Its own vote
+   * does not count, unless it is a voter.
+   */
+  #mayStand(): boolean {
+    for (let at = this.#configs.length - 1; at >= 0; at--) {
+      const { index, config } = this.#configs[at]!;
+      if (isVoter(config, this.id)) return true;
+      if (index <= this.#commitIndex) return false;
+    }
+    return false;
   }
 
   #soleVoter(): boolean {
@@ -593,7 +611,9 @@ export class Raft {
         if (message.type === "append") return this.#onAppend(from, message);
         if (message.type === "snapshot") return this.#onSnapshot(from, message);
         this.#commitTo(Math.min(message.commitIndex, this.#log.lastIndex));
-        return this.#send(from, { type: "heartbeat-response", term: this.#term, round: message.round }, true);
+        // Needs no disk: it says only that no newer term was known here. Should the term itself be forgotten in a
+        // crash, an older one can still not be won: those who elected this leader have it on disk.
+        return this.#send(from, { type: "heartbeat-response", term: this.#term, round: message.round }, false);
       case "append-response":
       case "append-reject":
       case "heartbeat-response":
@@ -602,7 +622,7 @@ export class Raft {
       case "timeout-now":
         // At once and without a pre-vote: the leader itself asks for it (3.10).
         if (this.#role !== "follower" || this.#leader !== from) return this.#drop(from, "unexpected");
-        if (!isVoter(this.#config, this.id)) return this.#drop(from, "unexpected");
+        if (!this.#mayStand()) return this.#drop(from, "unexpected");
         return this.#campaign(true);
       case "read-request":
         return this.#onReadRequest(from, message.incarnation, message.id);
@@ -637,7 +657,7 @@ export class Raft {
           incarnation: message.incarnation,
           id: message.id,
           index: undefined,
-        }, true);
+        }, false);
       default:
         return this.#drop(from, "stale");
     }
@@ -1015,7 +1035,7 @@ export class Raft {
     if (this.#leader === undefined) return this.#refuse(id, "not-leader");
     this.#asked.set(id, this.#nowMs + 2 * this.options.electionTimeoutMs);
     const message = { type: "read-request", term: this.#term, incarnation: this.#incarnation, id } as const;
-    this.#send(this.#leader, message, true);
+    this.#send(this.#leader, message, false);
   }
 
   #onReadRequest(from: string, incarnation: number, id: number): void {
@@ -1070,7 +1090,7 @@ export class Raft {
   #answerRead(read: WaitingRead, index: number | undefined): void {
     const { from, incarnation, id } = read;
     if (from !== this.id) {
-      return this.#send(from, { type: "read-response", term: this.#term, incarnation, id, index }, true);
+      return this.#send(from, { type: "read-response", term: this.#term, incarnation, id, index }, false);
     }
     if (index === undefined) this.#refuse(id, "read-lost");
     else this.#confirmed.push({ id, index });

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { utf8 } from "../../src/core/bytes.ts";
+import { sha256 } from "../../src/core/crypto.ts";
 import { type Rng, seededRng } from "../../src/core/rng.ts";
 import { configOf } from "../../src/raft/config.ts";
 import { NOTHING_STORED, type RaftEffect, type RaftEvent, type StoredRaft } from "../../src/raft/effects.ts";
@@ -390,4 +391,87 @@ Deno.test("[3.1c] a clock that is set back moves what was planned, and elections
   assert.deepEqual(node.lines.slice(before), ["wake at -9900"], "100 ms were left of T");
   node.step({ type: "wake", nowMs: -9_900 });
   assert.equal(node.raft.view.role, "pre-candidate");
+});
+
+Deno.test("[3.1c] Thesis 3.8: the end of an earlier write does not make the vote for itself durable", () => {
+  const node = new Driven({ slow: true });
+  node.receive("b", append(1, [0, 0], [1]));
+  node.step({ type: "campaign", nowMs: 0 });
+  node.receive("c", { type: "pre-vote-response", term: 2, granted: true });
+  node.receive("c", { type: "vote-response", term: 2, granted: true });
+  assert.deepEqual(node.pending.map((one) => one.hardState?.term), [1, 2]);
+  node.step({ type: "persisted", seq: node.pending[0]!.seq, nowMs: 0 });
+  assert.equal(node.raft.view.role, "candidate", "a crash now would forget the vote");
+  node.step({ type: "persisted", seq: node.pending[1]!.seq, nowMs: 0 });
+  assert.equal(node.raft.view.role, "leader");
+});
+
+const META = {
+  index: 9,
+  term: 2,
+  config: configOf(["a", "b", "c"]),
+  sizeBytes: 4,
+  digest: sha256(utf8("good")),
+};
+const chunk = (term: number, offset: number, data: string): RaftMessage => ({
+  type: "snapshot",
+  term,
+  meta: META,
+  offset,
+  data: utf8(data),
+});
+const offsets = (node: Driven) =>
+  node.take().map((one) =>
+    one.type === "snapshot-response" ? one.offset : one.type === "append-response" ? "done" : one.type
+  );
+
+Deno.test("[3.1e] Thesis 5.1: a snapshot goes on where it ended, under another leader too", () => {
+  const node = new Driven();
+  node.receive("b", chunk(3, 0, "go"));
+  node.receive("b", chunk(3, 0, "go"));
+  node.receive("b", chunk(3, 3, "d"));
+  assert.deepEqual(offsets(node), [2, 2, 2], "repeated and out of order: nothing is lost or taken twice");
+  node.receive("c", chunk(4, 2, "od"));
+  assert.deepEqual(offsets(node), ["done"]);
+  assert.ok(node.lines.includes("restore 9@2"));
+  assert.deepEqual([node.raft.view.commitIndex, node.raft.view.lastIndex, node.raft.view.prevIndex], [9, 9, 9]);
+});
+
+Deno.test("[3.1e] Thesis 5.1: a snapshot whose bytes are not what its digest says is not installed, and asked for anew", () => {
+  const node = new Driven();
+  node.receive("b", chunk(3, 0, "go"));
+  node.receive("b", chunk(3, 2, "ne"));
+  assert.deepEqual(offsets(node), [2, 0]);
+  assert.equal(node.raft.view.commitIndex, 0);
+  node.receive("b", chunk(3, 0, "good"));
+  assert.deepEqual(offsets(node), ["done"]);
+});
+
+Deno.test("[3.1e] Thesis 5.1: a snapshot of what the log already holds replaces nothing", () => {
+  const node = new Driven({ stored: stored([1, 1, 1, 1, 1, 1, 1, 2, 2, 2], 2) });
+  node.receive("b", chunk(3, 0, "go"));
+  assert.deepEqual(offsets(node), ["done"]);
+  assert.deepEqual([node.raft.view.commitIndex, node.raft.view.lastIndex], [9, 10]);
+});
+
+Deno.test("[3.1c] reads are bounded, and one that nobody answers ends", () => {
+  const raft = new Raft({
+    id: "a",
+    rng: FIXED,
+    incarnation: 1,
+    founding: configOf(["a", "b", "c"]),
+    options: { readsMax: 2 },
+  });
+  raft.step({ type: "message", from: "b", message: heartbeat(1), nowMs: 0 });
+  const read = (id: number) => raft.step({ type: "read", id, nowMs: 0 }).map(describeEffect);
+  assert.deepEqual(read(1).filter((one) => one.startsWith("->")), ["-> b read-request term 1 read 1"]);
+  read(2);
+  assert.deepEqual(read(3), ["refused 3: overloaded, leader b"]);
+  // The leader is heard from, but its answer was lost.
+  raft.step({ type: "message", from: "b", message: heartbeat(1), nowMs: 900 });
+  const late = raft.step({ type: "wake", nowMs: 1_000 }).map(describeEffect);
+  assert.deepEqual(late.filter((one) => one.startsWith("refused")), [
+    "refused 1: read-lost, leader b",
+    "refused 2: read-lost, leader b",
+  ]);
 });
