@@ -10,7 +10,8 @@
  * What stands before a `persist` in a step may leave before the disk has answered: a leader's entries go to
  * its followers while its own disk writes them (thesis, 10.2.1).
  *
- * **Applying.** `apply` and `restore` are answered by `applied`; until then there is no further `apply`.
+ * **Applying.** `apply` and `restore` reach the state machine in the order in which they are given, and are
+ * answered by `applied`; until then there is no further `apply`. A `restore` may follow an unanswered `apply`.
  *
  * @module
  */

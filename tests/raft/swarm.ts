@@ -57,6 +57,8 @@ interface SimNode {
   /** Grows with each crash: what was planned before is void. */
   epoch: number;
   diskFreeMs: number;
+  /** The state machine takes what it is given in order. */
+  machineFreeMs: number;
   wakeMs: number;
   state: Map<string, string>;
   appliedIndex: number;
@@ -132,6 +134,7 @@ class Swarm {
         incarnation: 0,
         epoch: 0,
         diskFreeMs: 0,
+        machineFreeMs: 0,
         wakeMs: Infinity,
         state: new Map(),
         appliedIndex: 0,
@@ -261,7 +264,7 @@ class Swarm {
     });
     node.state = stateOf(stored.snapshot?.data);
     node.appliedIndex = stored.appliedIndex;
-    node.diskFreeMs = this.nowMs;
+    node.diskFreeMs = node.machineFreeMs = this.nowMs;
     node.wakeMs = Infinity;
     this.#checkers.started(node.raft);
     this.#step(node, { type: "start", nowMs: this.nowMs });
@@ -305,7 +308,8 @@ class Swarm {
           this.#persist(node, effect);
           break;
         case "apply":
-          this.#later(node, this.#diskMs > 0 ? this.#rng.below(4) : 0, () => {
+          node.machineFreeMs = Math.max(node.machineFreeMs, this.nowMs + (this.#diskMs > 0 ? this.#rng.below(4) : 0));
+          this.#later(node, node.machineFreeMs - this.nowMs, () => {
             this.#checkers.applying(node.id, effect.entries, node.appliedIndex);
             for (const entry of effect.entries) {
               node.appliedIndex = entry.index;
@@ -320,7 +324,8 @@ class Swarm {
           });
           break;
         case "restore":
-          this.#later(node, 0, () => {
+          node.machineFreeMs = Math.max(node.machineFreeMs, this.nowMs);
+          this.#later(node, node.machineFreeMs - this.nowMs, () => {
             node.state = stateOf(effect.snapshot.data);
             node.appliedIndex = effect.snapshot.meta.index;
             // Whether what it had accepted is in there cannot be seen.
