@@ -102,8 +102,11 @@ interface Host {
   };
 }
 
-/** Milliseconds after which a second channel of the same peer takes the place of the first. */
-const SPARE_PROMOTE_MS = 500;
+/**
+ * Milliseconds after which a second channel of the same peer takes the place of the first. Longer than a busy dialer
+ * takes to close its surplus channel: promoting that one would drop the good one.
+ */
+const SPARE_PROMOTE_MS = 3_000;
 /** Milliseconds that a refused dialer has for reading the verdict. */
 const REFUSAL_LINGER_MS = 500;
 /** Milliseconds that a refused simultaneous dial waits for the other one. */
