@@ -326,7 +326,7 @@ hostsTest(
     n2.start();
     await n2.verified();
     assert.equal((await caller(n2, [body]))[0]!.code, "command-replayed");
-    assert.equal((await n2.status()).refusals["command-replayed"], 1);
+    await n2.until("has counted the replay", 2_000, (status) => status.refusals["command-replayed"] === 1);
     // Who has shown no credential is served nothing else.
     const outside = await call(lab, n3.host, {
       networkId: toHex(networkId),
