@@ -7,21 +7,12 @@
  * @module
  */
 
+import type { Stage } from "../bootstrap/join_machine.ts";
+import type { Capabilities } from "../core/capabilities.ts";
 import type { Role } from "../core/roles.ts";
 
 /** Stages of joining; `verified` is where a node wants to be. */
-export type JoinStage =
-  | "idle"
-  | "forming"
-  | "discovering"
-  | "contacting"
-  | "authenticating"
-  | "registering"
-  | "awaiting-approval"
-  | "handoff"
-  | "verifying"
-  | "verified"
-  | "isolated";
+export type JoinStage = Stage;
 
 /** How a component or the node is. */
 export type Health = "ok" | "degraded" | "failed";
@@ -83,20 +74,7 @@ export interface MemberStatus {
 }
 
 /** What a machine can do, as measured on it. */
-export interface CapabilityStatus {
-  readonly cpus: number;
-  readonly memoryBytes: number;
-  readonly diskBytes: number;
-  readonly diskFreeBytes: number;
-  readonly arch: string;
-  readonly os: string;
-  readonly kernel: string;
-  readonly systemd: boolean;
-  /** Runs on a battery. */
-  readonly battery: boolean;
-  /** SHA-256 chain steps per second of one thread, measured at start. */
-  readonly hashesPerSecond: number;
-}
+export type CapabilityStatus = Capabilities;
 
 /** A discovery candidate as status shows it. */
 export interface CandidateStatus {

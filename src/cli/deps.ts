@@ -6,7 +6,10 @@
 
 import type { Status } from "../agent/status.ts";
 import type { Config, LoadedConfig } from "../edge/config.ts";
+import type { StoredState } from "../edge/stored_state.ts";
 import { type ControlClient, openControl } from "./client.ts";
+
+export type { StoredState };
 
 /** Where text goes. */
 export interface OutputStream {
@@ -66,16 +69,6 @@ export interface StartNodeOptions {
   onListening(listening: NodeListening): void;
   /** Writes a finished log line (without line end) so that it does not tear the progress on the terminal. */
   writeLog(line: string): void;
-}
-
-/** What the state folder says while no agent runs. */
-export interface StoredState {
-  readonly nodeId?: string;
-  readonly networkId?: string;
-  readonly networkName?: string;
-  /** Stage that bootstrap was in. */
-  readonly stage?: string;
-  readonly credentialExpiresMs?: number;
 }
 
 /** Version of this program. */
