@@ -13,6 +13,7 @@ import { type Host, type HostNode, hostsTest, type Lab, pause, seeEachOther, SIL
 const BEACONS = new URL("./fixtures/beacons.ts", import.meta.url).pathname;
 
 const GROUP = "239.77.67.1";
+const NEWCOMER = new URL("./fixtures/newcomer.ts", import.meta.url).pathname;
 const CALLER = new URL("./fixtures/caller.ts", import.meta.url).pathname;
 
 /** Somebody on the segment who hears and sends beacons. */
@@ -254,6 +255,55 @@ async function trio(lab: Lab, hosts: readonly Host[]): Promise<[HostNode, HostNo
   await seeEachOther([n1, n2, n3], 15_000);
   return [n1, n2, n3];
 }
+
+/** What each registration of a newcomer that does it by hand came to. */
+async function registrations(lab: Lab, host: Host, given: unknown): Promise<Record<string, string>> {
+  const command = [Deno.execPath(), "run", "-A", "--no-check", NEWCOMER, JSON.stringify(given)];
+  const { code, stdout, stderr } = await lab.inside(host, command);
+  assert.equal(code, 0, stderr);
+  const lines = stdout.trim().split("\n").map((line) => JSON.parse(line) as { what: string; code: string });
+  return Object.fromEntries(lines.map(({ what, code }) => [what, code]));
+}
+
+hostsTest("[1.2b, 2.1b] a registration that is replayed is refused, on its channel and from elsewhere", async (lab) => {
+  const [home, other] = await lab.hosts(2);
+  const n1 = await lab.founder({ name: "n1", host: home! });
+  const address = `/ip4/${home!.v4}/udp/4871/quic-v1/p2p/${n1.nodeId}`;
+  const came = await registrations(lab, other!, { invite: await n1.invite({ uses: 5 }), address, do: "replay" });
+  assert.deepEqual(came, {
+    "first": "accepted",
+    "same channel": "replayed",
+    "another node": "replayed",
+    "another node's challenge": "proof-invalid",
+  });
+  const status = await n1.until("has counted them", 2_000, (now) => now.refusals["replayed"] === 2);
+  assert.equal(status.value.refusals["proof-invalid"], 1);
+  assert.equal(status.value.members.length, 2);
+});
+
+hostsTest("[1.2c] a lying capability advert is not believed, over a real channel; an honest one is", async (lab) => {
+  const [home, other] = await lab.hosts(2);
+  const n1 = await lab.founder({ name: "n1", host: home! });
+  const address = `/ip4/${home!.v4}/udp/4871/quic-v1/p2p/${n1.nodeId}`;
+  const lies = [
+    {},
+    { cpus: 4_000 },
+    { memoryBytes: 2 ** 52 },
+    { diskFreeBytes: 200 * 2 ** 30 },
+    { arch: "pdp11" },
+    { hashesPerSecond: 1_000_000_000 },
+  ];
+  const came = await registrations(lab, other!, { invite: await n1.invite({ uses: 9 }), address, do: "lie", lies });
+  assert.deepEqual(came, {
+    "honest": "accepted",
+    "cpus": "capability-implausible",
+    "memoryBytes": "capability-implausible",
+    "diskFreeBytes": "capability-implausible",
+    "arch": "capability-implausible",
+    "hashesPerSecond": "capability-implausible",
+  });
+  await n1.until("has one member more", 2_000, (now) => now.members.length === 2);
+});
 
 hostsTest(
   "[1.4d, 1.4e] remote commands: ping, status, drain, safe mode, isolate, rejoin; not without the key, not twice",
