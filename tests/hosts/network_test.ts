@@ -102,7 +102,7 @@ hostsTest(
       (name: string, wanted: readonly string[]) =>
       (status: { readonly members: readonly { readonly name: string; readonly state: string }[] }) =>
         wanted.includes(status.members.find((one) => one.name === name)?.state ?? "");
-    const suspected = await n2.until("suspects n1", 20_000, stateOf("n1", ["suspect"]));
+    const suspected = await n2.until("suspects n1", 40_000, stateOf("n1", ["suspect"]));
     console.log(`n1 is suspect at n2 ${Math.round(performance.now() - cutMs)} ms after the cut`);
     assert.ok(stateOf("n3", ["alive"])(suspected.value), "those on one side keep each other");
     await n1.until("is isolated", 50_000, (status) => status.bootstrap.stage === "isolated");
