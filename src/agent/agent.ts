@@ -28,11 +28,12 @@ import { openAssignment, sealAssignment, sealProfile } from "../spore/profile.ts
 import { AuthorityKeeper } from "./authority_keeper.ts";
 import { COMMAND_VERBS, commandBody, CommandGate, type CommandVerb, sealCommand } from "./commands.ts";
 import { type AgentConfig, Context, DEFERRED, Refusal, type Session } from "./context.ts";
-import type { ControlRequest } from "./control.ts";
+import type { ControlRequest, CoreRequest } from "./control.ts";
 import type { AgentEffect, AgentEvent, PeerView } from "./effects.ts";
 import { Exchange, readSeen } from "./exchange.ts";
 import { Joiner } from "./joiner.ts";
 import { Links } from "./links.ts";
+import type { Part } from "./part.ts";
 import { Registrar } from "./registrar.ts";
 import { envelopeBytes, epochBytes, KEYS, type Mode, NodeState, openRow, type Put, rowValue } from "./state.ts";
 import { type EdgeView, statusOf } from "./status_view.ts";
@@ -71,6 +72,10 @@ export class Agent {
   readonly #keeper: AuthorityKeeper;
   readonly #links: Links;
   readonly #gate: CommandGate;
+  /** The protocols that stand by themselves. */
+  readonly #parts: readonly Part[];
+  readonly #served: ReadonlyMap<string, Part>;
+  readonly #answered: ReadonlyMap<string, Part>;
   #startedMs = 0;
   /** When the channels of removed nodes close; the entry goes with the channel. */
   readonly #evictAtMs = new Map<string, number>();
@@ -78,6 +83,7 @@ export class Agent {
   #forgetAtMs: number | undefined;
   /** Addresses changed before there was a record to publish them in. */
   #started = false;
+  #partsStarted = false;
 
   constructor(options: AgentOptions) {
     const state = new NodeState(options.entries, options.entropy.bytes(32));
@@ -85,9 +91,15 @@ export class Agent {
     this.#gate = new CommandGate(state.nonces);
     this.#machine = new JoinMachine(options.rng);
     this.#exchange = new Exchange(this.#ctx, (what) => this.#changed(what));
+    this.#exchange.sessionUp = (nodeId) => {
+      if (this.#partsStarted) { for (const part of this.#parts) part.sessionUp?.(nodeId); }
+    };
     this.#registrar = new Registrar(this.#ctx, this.#exchange);
     this.#keeper = new AuthorityKeeper(this.#ctx, this.#exchange);
     this.#links = new Links(this.#ctx, (reachable) => this.#connectivity(reachable));
+    this.#parts = [];
+    this.#served = new Map(this.#parts.flatMap((part) => part.methods.map((method) => [method, part])));
+    this.#answered = new Map(this.#parts.flatMap((part) => part.verbs.map((verb) => [verb, part])));
     this.#joiner = new Joiner(
       this.#ctx,
       this.#machine,
@@ -156,6 +168,7 @@ export class Agent {
     this.#registrar.clockSetBack();
     this.#keeper.clockSetBack();
     this.#links.clockSetBack();
+    for (const part of this.#parts) part.clockSetBack();
   }
 
   /** The status document. */
@@ -199,6 +212,8 @@ export class Agent {
         return ctx.callDone(event.callId, event.result);
       case "inbound":
         return this.#inbound(event);
+      case "datagram":
+        return this.#datagram(event.from, event.bytes);
       case "secret-exported":
         if (event.key !== KEYS.genesisSeed) return;
         ctx.state.genesisPair = undefined;
@@ -229,6 +244,11 @@ export class Agent {
     const times = [this.#links.wake()];
     if (ctx.state.network?.chain && ctx.state.network.credential) {
       times.push(this.#exchange.wake(), this.#registrar.wake(), this.#keeper.wake());
+      if (!this.#partsStarted) {
+        this.#partsStarted = true;
+        for (const part of this.#parts) part.start();
+      }
+      for (const part of this.#parts) times.push(part.wake());
     }
     this.#candidates.expire(ctx.nowMs);
     if (this.#forgetAtMs !== undefined) times.push(this.#forgetAtMs);
@@ -347,6 +367,7 @@ export class Agent {
     const session = ctx.sessions.get(nodeId);
     ctx.sessions.delete(nodeId);
     this.#exchange.closed(nodeId);
+    if (this.#partsStarted) { for (const part of this.#parts) part.sessionDown?.(nodeId); }
     this.#links.closed(nodeId, session?.member ?? false);
     this.#evictAtMs.delete(nodeId);
     if (session?.member) {
@@ -405,6 +426,20 @@ export class Agent {
     }
   }
 
+  /** Datagrams of members go to the part whose number stands first in them. */
+  #datagram(from: string, bytes: Uint8Array): void {
+    const ctx = this.#ctx;
+    if (!ctx.sessions.get(from)?.member || !this.#partsStarted || ctx.state.mode === "isolated") return;
+    const part = this.#parts.find((one) => one.datagramKind !== undefined && one.datagramKind === bytes[0]);
+    try {
+      if (!part?.datagram) return ctx.refuse("bad-datagram", from);
+      part.datagram(from, bytes.subarray(1));
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      ctx.refuse("bad-datagram", from);
+    }
+  }
+
   #serve(peer: PeerView, method: string, body: CborValue, inboundId: number): CborValue | typeof DEFERRED {
     const ctx = this.#ctx;
     switch (method) {
@@ -437,8 +472,12 @@ export class Agent {
         return this.#assign(body);
       case "status.report":
         return this.#report();
-      default:
-        throw new Refusal("unknown-method", `no method "${method}"`);
+      default: {
+        const part = this.#served.get(method);
+        if (!part) throw new Refusal("unknown-method", `no method "${method}"`);
+        if (!this.#partsStarted) throw new Refusal("not-a-member", "this node is joining itself");
+        return part.serve(peer, method, body, inboundId);
+      }
     }
   }
 
@@ -551,9 +590,15 @@ export class Agent {
     }
   }
 
-  #answer(controlId: number, request: ControlRequest): unknown {
+  #answer(controlId: number, asked: ControlRequest): unknown {
     const ctx = this.#ctx;
     const { state } = ctx;
+    const part = this.#answered.get(asked.verb);
+    if (part) {
+      this.#needNetwork();
+      return part.answer(controlId, asked);
+    }
+    const request = asked as CoreRequest;
     switch (request.verb) {
       case "init":
         return this.#form(request.name, request.approval);
@@ -825,6 +870,11 @@ export class Agent {
       ...[...state.assignments.keys()].map(KEYS.assignment),
       ...[...state.uses].flatMap(([id, nodes]) => [...nodes].map((nodeId) => KEYS.use(fromHex(id)!, nodeId))),
     ];
+    for (const part of this.#parts) {
+      keys.push(...part.keys());
+      part.clear();
+    }
+    this.#partsStarted = false;
     ctx.persist(keys.map((key) => [key, null]), () => ctx.emit({ type: "stop-network" }));
     state.forgetNetwork();
     ctx.sessions.clear();

@@ -21,7 +21,13 @@ import { readAddress } from "../core/ids.ts";
 import { readRole, type Role } from "../core/roles.ts";
 
 /** Requests by verb. */
-export type ControlRequest =
+export type ControlRequest = CoreRequest | PartRequest;
+
+/** Requests that a part of the agent answers. */
+export type PartRequest = never;
+
+/** Requests that the agent itself answers. */
+export type CoreRequest =
   | { readonly verb: "init"; readonly name: string; readonly approval: boolean }
   | { readonly verb: "join"; readonly invite: string }
   | {

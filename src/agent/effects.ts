@@ -62,6 +62,8 @@ export type AgentEvent =
     readonly method: string;
     readonly body: Uint8Array;
   }
+  /** Another node says something that may have been lost, doubled or overtaken on its way. */
+  | { readonly type: "datagram"; readonly nowMs: number; readonly from: string; readonly bytes: Uint8Array }
   /** A secret was moved out of the store, as `export-secret` asked for. */
   | { readonly type: "secret-exported"; readonly nowMs: number; readonly key: string; readonly path: string }
   /** The person at the machine asks. Every one is answered by `control-reply`. */
@@ -95,6 +97,8 @@ export type AgentEffect =
     readonly body: Uint8Array;
     readonly timeoutMs: number;
   }
+  /** Send without promise of arrival; dropped where no channel is open. At most `LIMITS.datagramBytesMax`. */
+  | { readonly type: "datagram"; readonly nodeId: string; readonly bytes: Uint8Array }
   | { readonly type: "reply"; readonly inboundId: number; readonly body: Uint8Array }
   | { readonly type: "reply-error"; readonly inboundId: number; readonly code: string; readonly message: string }
   /** Run a verified remote command and stream its output to the caller. */

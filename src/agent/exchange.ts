@@ -93,6 +93,8 @@ export interface News {
 export class Exchange {
   /** When this run of the agent began. */
   startedMs = 0;
+  /** A member has shown its credential: told to the parts. */
+  sessionUp: (nodeId: string) => void = () => {};
   /** Asks a node for a new credential: the registrar's part. */
   renew: (nodeId: string) => void = () => {};
   #nextSyncMs = 0;
@@ -454,6 +456,7 @@ export class Exchange {
     const news = this.#merge(row);
     const wasMember = session.member;
     session.member = true;
+    if (!wasMember) this.sessionUp(session.peer.nodeId);
     const cameAlive = ctx.state.members.noteAlive(session.peer.nodeId, ctx.nowMs);
     if (!wasMember || cameAlive) {
       ctx.log("info", "member-alive", `${row.membership.name} is reachable`, { node: session.peer.nodeId });

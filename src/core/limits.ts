@@ -12,6 +12,8 @@ export const LIMITS = {
   frameBytesMax: 1 << 20,
   /** One signed record in its envelope. */
   recordBytesMax: 16 << 10,
+  /** One datagram: what every path carries whole, less what QUIC adds. */
+  datagramBytesMax: 1_100,
   /** CBOR nesting. */
   cborDepthMax: 16,
   /** Values in one CBOR input: what keeps the memory that a frame of empty maps takes within ten times its size. */

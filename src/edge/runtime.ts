@@ -236,6 +236,9 @@ export class Runtime {
       case "call":
         this.#call(effect);
         return;
+      case "datagram":
+        this.#network?.sendDatagram(effect.nodeId, effect.bytes);
+        return;
       case "reply": {
         const inbound = this.#inbound.get(effect.inboundId);
         this.#inbound.delete(effect.inboundId);
@@ -303,6 +306,11 @@ export class Runtime {
       onPeerGone: (nodeId, reason) => current() && this.dispatch({ type: "peer-down", nowMs: now(), nodeId, reason }),
       onCall: (call) =>
         current() ? this.#onCall(call) : Promise.reject(new CallError("unreachable", "the network stops")),
+      onDatagram: (nodeId, bytes) => {
+        // What may be lost anyway is the first to go where there is too much to do.
+        if (!current() || this.#queue.length >= LIMITS.queueEventsMax) return;
+        this.dispatch({ type: "datagram", nowMs: now(), from: nodeId, bytes });
+      },
       onRefused: (reason, from) => this.#refused(reason, from),
     });
     this.#network = network;

@@ -84,6 +84,8 @@ export interface NetworkHandlers {
    * stream normally, or throw a {@linkcode CallError} to end it with its code.
    */
   onCall(call: InboundCall): Promise<void>;
+  /** A datagram has come in on an open channel, at most `LIMITS.datagramBytesMax` bytes. */
+  onDatagram?(nodeId: string, bytes: Uint8Array): void;
   /**
    * A handshake or frame was refused. `reason` is a stable code and becomes a metric label: `foreign-network`,
    * `bad-client-signature`, `auth-timeout`, `overloaded`, `bad-version`, `wrong-identity`, `peer-refused-identity`
@@ -138,6 +140,11 @@ export interface Network {
    *   that the callee gave.
    */
   call(nodeId: string, method: string, body: Uint8Array, options: CallOptions): AsyncIterable<Uint8Array>;
+  /**
+   * Sends a datagram on the channel to a node, without promise of arrival. Returns `false` where there is no channel,
+   * or its transport carries none.
+   */
+  sendDatagram(nodeId: string, bytes: Uint8Array): boolean;
   /**
    * Puts a new leaf certificate into service for new channels; open channels and streams stay. Happens by itself
    * when half of a leaf's life is over.

@@ -48,6 +48,9 @@ class ScriptedNetwork implements Network {
   call(): AsyncIterable<Uint8Array> {
     return this.answer();
   }
+  sendDatagram(): boolean {
+    return false;
+  }
   rotateLeaf(): Promise<void> {
     return Promise.resolve();
   }

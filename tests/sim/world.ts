@@ -483,6 +483,8 @@ export class World {
       }
       case "call":
         return this.#call(host, effect);
+      case "datagram":
+        return this.#datagram(host, effect.nodeId, effect.bytes);
       case "reply":
         return this.#answer(effect.inboundId, { ok: true, body: effect.body });
       case "reply-error":
@@ -659,6 +661,20 @@ export class World {
       if (call.channel !== channel || end.life !== life) continue;
       this.#callDone(end, callId, { ok: false, code: "unreachable", message: `The channel closed: ${reason}` });
     }
+  }
+
+  /** A datagram goes once, whatever becomes of it. */
+  #datagram(host: Host, nodeId: string, bytes: Uint8Array): void {
+    const channel = host.channels.get(nodeId);
+    if (!channel) return;
+    const target = otherEnd(channel, host);
+    if (!(target instanceof Host) || this.blocked.has(`${host.name}>${target.name}`)) return;
+    if (this.rng.below(1_000_000) < this.lossPpm) return;
+    const [from, { life }] = [host.nodeId, target];
+    this.#after(this.#delay(), () => {
+      if (target.life !== life || !this.#holds(target, channel)) return;
+      this.dispatch(target, { type: "datagram", nowMs: this.local(target), from, bytes });
+    });
   }
 
   #call(host: Host, effect: AgentEffect & { readonly type: "call" }): void {

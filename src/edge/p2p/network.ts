@@ -404,6 +404,10 @@ class P2pNetwork implements Network {
   }
 
   // deno-lint-ignore require-await -- the port wants a promise
+  sendDatagram(_nodeId: string, _bytes: Uint8Array): boolean {
+    return false;
+  }
+
   async rotateLeaf(): Promise<void> {
     this.#quic?.rotateLeaf();
   }

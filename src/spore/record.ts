@@ -1,0 +1,81 @@
+/**
+ * Spore records: what a member says under a key, signed by it.
+ *
+ * @module
+ */
+
+import { bytes, optional, record, uint, WireError } from "../core/codec.ts";
+import type { KeyPair } from "../core/crypto.ts";
+import { type Envelope, envelopeHash, openEnvelope, sealEnvelope } from "../core/envelope.ts";
+import { nodeIdOf } from "../core/ids.ts";
+import { readKey } from "./keys.ts";
+
+/** What a member says under a key. */
+export interface SporeRecord {
+  /** See `keys.ts`. */
+  readonly key: string;
+  /** Rises with every word of one author on one key. A clock as part of it lets an author that lost its disk go on. */
+  readonly seq: number;
+  /** Missing: a tombstone, the key is deleted. */
+  readonly value: Uint8Array | undefined;
+  /** Wall clock of the author. */
+  readonly issuedMs: number;
+  /**
+   * From then on it counts no longer, at most {@linkcode RECORD_LIFE_MS_MAX} after `issuedMs`. What a Primary
+   * Spore holds stays: its proof is renewed in its place.
+   */
+  readonly expiresMs: number;
+}
+
+/** A spore record with what proves it. */
+export interface Spore {
+  readonly record: SporeRecord;
+  readonly envelope: Envelope;
+  /** Hash of type, payload and author: 32 bytes. Names this word for good. */
+  readonly hash: Uint8Array;
+  /** Node that signed it. */
+  readonly author: string;
+}
+
+/** Longest value of a record, bytes. */
+export const VALUE_BYTES_MAX: number = 8 << 10;
+
+/**
+ * Longest life of a record outside a Primary Spore: 14 days. Tombstones live as long, so that nothing that was
+ * deleted comes back however long a network was split: what would bring it back has run out as well.
+ */
+export const RECORD_LIFE_MS_MAX: number = 14 * 86_400_000;
+
+const TYPE = "spore/1";
+
+const readRecord = record({
+  k: readKey,
+  n: uint(),
+  v: optional(bytes({ max: VALUE_BYTES_MAX })),
+  i: uint(),
+  x: uint(),
+});
+
+/** Signs a spore record. @throws {WireError} When it is too long. */
+export function sealSpore(one: SporeRecord, networkId: Uint8Array, author: KeyPair): Spore {
+  const envelope = sealEnvelope({ k: one.key, n: one.seq, v: one.value, i: one.issuedMs, x: one.expiresMs }, {
+    type: TYPE,
+    networkId,
+    signer: author,
+  });
+  return { record: one, envelope, hash: envelopeHash(envelope), author: nodeIdOf(author.publicKey) };
+}
+
+/**
+ * Reads a spore record and checks its signature; not whether its author may write there, see `mayWrite`.
+ *
+ * @throws {WireError} When it is malformed, not validly signed in this network, or of a life that no record has.
+ */
+export function openSpore(envelope: Envelope, networkId: Uint8Array): Spore {
+  const read = openEnvelope(envelope, { type: TYPE, networkId, reader: readRecord });
+  const one = { key: read.k, seq: read.n, value: read.v, issuedMs: read.i, expiresMs: read.x };
+  if (one.expiresMs <= one.issuedMs || one.expiresMs - one.issuedMs > RECORD_LIFE_MS_MAX) {
+    throw new WireError(`Cannot open record "${one.key}": it lives for ${one.expiresMs - one.issuedMs} ms`);
+  }
+  return { record: one, envelope, hash: envelopeHash(envelope), author: nodeIdOf(envelope.signer) };
+}
