@@ -9,7 +9,6 @@
  */
 
 import { assert } from "../core/assert.ts";
-import { concatBytes, equalBytes } from "../core/bytes.ts";
 import { sha256 } from "../core/crypto.ts";
 import { LIMITS } from "../core/limits.ts";
 import type { Rng } from "../core/rng.ts";
@@ -34,8 +33,8 @@ import {
   type RaftOptions,
   type RefusalReason,
   type Role,
-  type StoredRaft,
 } from "./effects.ts";
+import { IncomingSnapshot } from "./incoming_snapshot.ts";
 import { RaftLog } from "./log.ts";
 import {
   APPEND_ENTRIES_MAX,
@@ -46,45 +45,16 @@ import {
   type RaftMessage,
   type Snapshot,
   SNAPSHOT_BYTES_MAX,
-  type SnapshotMeta,
 } from "./messages.ts";
 import { Progress } from "./progress.ts";
 import { reachedByQuorum, voteResult } from "./quorum.ts";
+import { ReadQueue, type WaitingRead } from "./reads.ts";
+import type { RaftParts, RaftView } from "./view.ts";
+
+export type { RaftParts, RaftView } from "./view.ts";
 
 /** A term this far ahead of ours was not reached by elections; taking it would bring the last term near. */
 export const TERM_JUMP_MAX = 2 ** 32;
-
-/** What a node is made of. */
-export interface RaftParts {
-  /** This node. */
-  readonly id: string;
-  /** Spreads election timeouts. */
-  readonly rng: Rng;
-  /** Grows with each start of the node: an answer to an earlier life's read must not answer one of this. */
-  readonly incarnation: number;
-  /** What the disk holds. Missing: nothing. */
-  readonly stored?: StoredRaft;
-  /** The configuration before the first entry. The same on all who found a cluster; missing on those who join it. */
-  readonly founding?: ClusterConfig;
-  /** @default {DEFAULT_RAFT_OPTIONS} */
-  readonly options?: Partial<RaftOptions>;
-}
-
-/** A read that the leader has to confirm. `round` is missing until a round of heartbeats has begun after it came. */
-interface WaitingRead {
-  readonly from: string;
-  readonly incarnation: number;
-  readonly id: number;
-  round?: number;
-  index?: number;
-}
-
-/** A snapshot that is arriving. */
-interface PartialSnapshot {
-  readonly meta: SnapshotMeta;
-  readonly chunks: Uint8Array[];
-  sizeBytes: number;
-}
 
 /** One `persist` that is not durable yet. */
 interface PendingPersist {
@@ -93,28 +63,6 @@ interface PendingPersist {
   readonly from: number;
   /** Last index of the log once it is durable. */
   readonly last: number;
-}
-
-/** A view of a node, for status and tests. */
-export interface RaftView {
-  readonly id: string;
-  readonly role: Role;
-  readonly term: number;
-  readonly votedFor: string | undefined;
-  readonly leader: string | undefined;
-  readonly prevIndex: number;
-  readonly lastIndex: number;
-  readonly stableIndex: number;
-  readonly commitIndex: number;
-  readonly appliedIndex: number;
-  readonly config: ClusterConfig;
-  /** Whether the configuration is committed. */
-  readonly configCommitted: boolean;
-  readonly transferringTo: string | undefined;
-  readonly uncommittedBytes: number;
-  readonly snapshotIndex: number;
-  /** By follower; empty unless it leads. */
-  readonly progress: ReadonlyMap<string, Readonly<Progress>>;
 }
 
 /** One Raft node. */
@@ -130,7 +78,7 @@ export class Raft {
   #leader: string | undefined;
   readonly #log: RaftLog;
   #snapshot: Snapshot | undefined;
-  #partial: PartialSnapshot | undefined;
+  readonly #incoming = new IncomingSnapshot();
   /** Configurations in log order; the last one counts, committed or not (4.1). */
   #configs: { readonly index: number; readonly config: ClusterConfig }[];
   #commitIndex: number;
@@ -142,7 +90,7 @@ export class Raft {
   readonly #progress = new Map<string, Progress>();
   #uncommittedBytes = 0;
   #round = 0;
-  #reads: WaitingRead[] = [];
+  readonly #reads = new ReadQueue();
   #transfer: { readonly to: string; readonly untilMs: number } | undefined;
   /** First entry of its term; until that is committed it does not know what is (6.4). */
   #firstOfTerm = 0;
@@ -471,9 +419,8 @@ export class Raft {
       this.#hardDirty = true;
     }
     const led = this.#role === "leader";
-    const reads = this.#reads;
+    const reads = led ? this.#reads.takeAll() : [];
     if (led) {
-      this.#reads = [];
       this.#progress.clear();
       this.#transfer = undefined;
       this.#uncommittedBytes = 0;
@@ -488,7 +435,7 @@ export class Raft {
     this.#role = "follower";
     this.#leader = leader;
     this.#votes.clear();
-    if (led) { for (const read of reads) this.#answerRead(read, undefined); }
+    for (const read of reads) this.#answerRead(read, undefined);
   }
 
   /** Asks first whether an election could be won, without a new term (9.6). */
@@ -730,34 +677,21 @@ export class Raft {
     if (meta.index <= this.#commitIndex) return ack(this.#commitIndex);
     if (this.#log.termAt(meta.index) === meta.term) {
       // The log has it all; nothing needs to be sent (5.1).
-      this.#partial = undefined;
+      this.#incoming.forget();
       this.#commitTo(meta.index);
       return ack(meta.index);
     }
     if (meta.sizeBytes > SNAPSHOT_BYTES_MAX) return this.#drop(from, "unexpected");
-    let partial = this.#partial;
-    // Also another leader's chunks go on here, as long as the bytes are to be the same.
-    if (!partial || partial.meta.index !== meta.index || !equalBytes(partial.meta.digest, meta.digest)) {
-      this.#partial = partial = { meta, chunks: [], sizeBytes: 0 };
-    }
-    if (offset === partial.sizeBytes && offset + data.length <= meta.sizeBytes && data.length > 0) {
-      partial.chunks.push(data);
-      partial.sizeBytes += data.length;
-    }
-    if (partial.sizeBytes === meta.sizeBytes) {
-      this.#partial = undefined;
-      const whole = concatBytes(...partial.chunks);
-      if (equalBytes(sha256(whole), meta.digest)) {
-        this.#install({ meta, data: whole });
-        return ack(meta.index);
-      }
-      partial.sizeBytes = 0;
+    const whole = this.#incoming.take(meta, offset, data);
+    if (whole) {
+      this.#install({ meta, data: whole });
+      return ack(meta.index);
     }
     const response = {
       type: "snapshot-response",
       term: this.#term,
       index: meta.index,
-      offset: partial.sizeBytes,
+      offset: this.#incoming.sizeBytes,
     } as const;
     this.#send(from, response, true);
   }
@@ -781,7 +715,7 @@ export class Raft {
     if (index <= this.#commitIndex) return;
     assert(index <= this.#log.lastIndex, `commit ${index} is in the log, which ends at ${this.#log.lastIndex}`);
     this.#commitIndex = index;
-    if (this.#partial && this.#partial.meta.index <= index) this.#partial = undefined;
+    this.#incoming.forget(index);
   }
 
   /** Puts entries into the log, and their configurations into force. */
@@ -1029,7 +963,7 @@ export class Raft {
   // --- Reads (6.4).
 
   #read(id: number): void {
-    const waiting = this.#reads.length + this.#asked.size + this.#confirmed.length;
+    const waiting = this.#reads.size + this.#asked.size + this.#confirmed.length;
     if (waiting >= this.options.readsMax) return this.#refuse(id, "overloaded");
     if (this.#role === "leader") return this.#waitForRound({ from: this.id, incarnation: this.#incarnation, id });
     if (this.#leader === undefined) return this.#refuse(id, "not-leader");
@@ -1040,7 +974,7 @@ export class Raft {
 
   #onReadRequest(from: string, incarnation: number, id: number): void {
     const read: WaitingRead = { from, incarnation, id };
-    if (this.#role !== "leader" || !this.#progress.has(from) || this.#reads.length >= this.options.readsMax) {
+    if (this.#role !== "leader" || !this.#progress.has(from) || this.#reads.size >= this.options.readsMax) {
       return this.#answerRead(read, undefined);
     }
     this.#waitForRound(read);
@@ -1055,7 +989,7 @@ export class Raft {
   }
 
   #waitForRound(read: WaitingRead): void {
-    this.#reads.push(read);
+    this.#reads.add(read);
     // While a round is under way the next one waits for it: a hundred reads cost two rounds, not a hundred.
     if (this.#confirmedRound() >= this.#round && this.#commitIndex >= this.#firstOfTerm) this.#heartbeat();
   }
@@ -1063,11 +997,7 @@ export class Raft {
   /** Reads that were here before the round began are confirmed by it. */
   #startReads(): void {
     if (this.#commitIndex < this.#firstOfTerm) return;
-    for (const read of this.#reads) {
-      if (read.round !== undefined) continue;
-      read.round = this.#round;
-      read.index = this.#commitIndex;
-    }
+    this.#reads.begin(this.#round, this.#commitIndex);
   }
 
   #confirmedRound(): number {
@@ -1078,13 +1008,10 @@ export class Raft {
   }
 
   #confirmReads(): void {
-    if (this.#reads.length === 0) return;
+    if (this.#reads.size === 0) return;
     const confirmed = this.#confirmedRound();
-    const done = this.#reads.filter((one) => one.round !== undefined && one.round <= confirmed);
-    if (done.length > 0) this.#reads = this.#reads.filter((one) => !done.includes(one));
-    for (const read of done) this.#answerRead(read, read.index);
-    const idle = this.#reads.length > 0 && this.#reads.every((one) => one.round === undefined);
-    if (idle && confirmed >= this.#round && this.#commitIndex >= this.#firstOfTerm) this.#heartbeat();
+    for (const read of this.#reads.take(confirmed)) this.#answerRead(read, read.index);
+    if (this.#reads.allNew && confirmed >= this.#round && this.#commitIndex >= this.#firstOfTerm) this.#heartbeat();
   }
 
   #answerRead(read: WaitingRead, index: number | undefined): void {
