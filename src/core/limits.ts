@@ -14,6 +14,8 @@ export const LIMITS = {
   recordBytesMax: 16 << 10,
   /** One datagram: what every path carries whole, less what QUIC adds. */
   datagramBytesMax: 1_100,
+  /** Datagrams taken from one channel in the long run, twice as many at once; more are dropped. */
+  datagramsPerPeerPerSecondMax: 1_000,
   /** CBOR nesting. */
   cborDepthMax: 16,
   /** Values in one CBOR input: what keeps the memory that a frame of empty maps takes within ten times its size. */
@@ -52,10 +54,20 @@ export const LIMITS = {
   assignmentsMax: 1_000,
   /** One remote command's output. */
   commandOutputBytesMax: 4 << 20,
+  /** Voters of both halves and learners of one Raft group. */
+  raftMembersMax: 32,
+  /** Entries of one append. */
+  raftAppendEntriesMax: 4_096,
+  /** Data of one Raft entry: with its framing it fits one frame. */
+  raftEntryBytesMax: 512 << 10,
+  /** One snapshot of a Raft state machine. */
+  raftSnapshotBytesMax: 256 << 20,
   /** Length of names that people give. */
   nameCharsMax: 63,
 } as const;
 
 assert(LIMITS.recordBytesMax * 8 <= LIMITS.frameBytesMax, "a frame carries at least eight records");
+assert(LIMITS.raftEntryBytesMax * 2 <= LIMITS.frameBytesMax, "a Raft entry fits half a frame");
+assert(LIMITS.issuersMax <= LIMITS.raftMembersMax, "all issuers are members of the Raft group");
 assert(LIMITS.inboundCallsPerPeerMax < LIMITS.inboundCallsMax, "one peer cannot take all inbound calls");
 assert(LIMITS.candidatesPerSourceMax < LIMITS.candidatesMax, "one source cannot take all candidates");

@@ -10,9 +10,10 @@
  */
 
 import { array, bool, type CborValue, type Reader, record, text, WireError } from "../core/codec.ts";
+import { LIMITS } from "../core/limits.ts";
 
 /** Most members of one configuration, voters of both halves and learners together. */
-export const CONFIG_MEMBERS_MAX = 32;
+export const CONFIG_MEMBERS_MAX = LIMITS.raftMembersMax;
 
 /** Who votes and who listens. All lists are sorted and free of duplicates. */
 export interface ClusterConfig {

@@ -27,11 +27,11 @@ import { type ClusterConfig, configToCbor, readConfig } from "./config.ts";
 /** Largest term and index. Leaves room to count on from any of them. */
 export const INDEX_MAX = 2 ** 52;
 /** Most entries in one append. */
-export const APPEND_ENTRIES_MAX = 4_096;
+export const APPEND_ENTRIES_MAX = LIMITS.raftAppendEntriesMax;
 /** Largest data of one entry, bytes: with its framing it fits one frame. */
-export const ENTRY_BYTES_MAX = 512 << 10;
+export const ENTRY_BYTES_MAX = LIMITS.raftEntryBytesMax;
 /** Largest snapshot, bytes. */
-export const SNAPSHOT_BYTES_MAX = 256 << 20;
+export const SNAPSHOT_BYTES_MAX = LIMITS.raftSnapshotBytesMax;
 
 /** One place of the log. A `noop` is what a new leader writes first; a `config` takes effect when it is appended. */
 export type Entry =

@@ -137,7 +137,7 @@ export class Raft {
     const { electionTimeoutMs, heartbeatMs, chunkBytes, appendBytesMax } = this.options;
     assert(heartbeatMs * 2 <= electionTimeoutMs, "two heartbeats fit an election timeout");
     assert(chunkBytes >= 1 && chunkBytes * 2 <= LIMITS.frameBytesMax, "a chunk fits half a frame");
-    assert(appendBytesMax * 2 <= LIMITS.frameBytesMax && ENTRY_BYTES_MAX * 2 <= LIMITS.frameBytesMax, "an append fits");
+    assert(appendBytesMax * 2 <= LIMITS.frameBytesMax, "an append fits half a frame");
     this.#rng = parts.rng;
     this.#incarnation = parts.incarnation;
     this.#term = stored.hardState.term;

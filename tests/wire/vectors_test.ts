@@ -1,5 +1,5 @@
 /**
- * Golden bytes of every signed record, from fixed seeds.
+ * Golden bytes of every signed record and of what Raft nodes say and store, from fixed seeds.
  *
  * A network upgrades node by node, and signed records outlive programs: whoever changes these bytes cuts old
  * nodes off from new ones. A vector changes only with a new type (`credential/2`), beside the old one.
@@ -30,6 +30,20 @@ import { createInvite, formatInvite, parseInvite } from "../../src/identity/invi
 import { proveFactor, transcriptHash, verifyFactor } from "../../src/identity/join_proof.ts";
 import { createRevocation, openRevocation, RevocationSet } from "../../src/identity/revocation.ts";
 import { openMember, sealMember } from "../../src/membership/record.ts";
+import { configOf } from "../../src/raft/config.ts";
+import {
+  decodeEntry,
+  decodeHardState,
+  decodeMessage,
+  decodeSnapshotMeta,
+  encodeEntry,
+  encodeHardState,
+  encodeMessage,
+  encodeSnapshotMeta,
+  type Entry,
+  type RaftMessage,
+  type SnapshotMeta,
+} from "../../src/raft/messages.ts";
 import { openAssignment, openProfile, sealAssignment, sealProfile } from "../../src/spore/profile.ts";
 import {
   chainOf,
@@ -130,6 +144,41 @@ const TRANSCRIPT = {
   requestHash: seedOf("request"),
 };
 
+const RAFT_CONFIG = {
+  ...configOf(["node-b", "node-c"], ["node-d"]),
+  votersOutgoing: ["node-a", "node-b"],
+  learnersNext: ["node-a"],
+  autoLeave: true,
+};
+const RAFT_ENTRIES: readonly Entry[] = [
+  { kind: "noop", term: 3, index: 8 },
+  { kind: "data", term: 3, index: 9, data: Uint8Array.of(1, 2, 3) },
+  { kind: "config", term: 4, index: 10, config: RAFT_CONFIG },
+];
+const RAFT_META: SnapshotMeta = {
+  index: 2 ** 33,
+  term: 4,
+  config: configOf(["node-a"]),
+  sizeBytes: 70_000,
+  digest: seedOf("snapshot"),
+};
+const RAFT_MESSAGES: readonly RaftMessage[] = [
+  { type: "pre-vote", term: 5, lastLogIndex: 10, lastLogTerm: 4, transfer: false },
+  { type: "vote", term: 5, lastLogIndex: 10, lastLogTerm: 4, transfer: true },
+  { type: "pre-vote-response", term: 5, granted: true },
+  { type: "vote-response", term: 5, granted: false },
+  { type: "append", term: 5, prevLogIndex: 7, prevLogTerm: 2, entries: RAFT_ENTRIES, commitIndex: 6 },
+  { type: "append-response", term: 5, index: 10 },
+  { type: "append-reject", term: 5, index: 10, hintIndex: 9, hintTerm: 3 },
+  { type: "heartbeat", term: 5, commitIndex: 9, round: 2 ** 40 },
+  { type: "heartbeat-response", term: 5, round: 2 ** 40 },
+  { type: "snapshot", term: 5, meta: RAFT_META, offset: 69_998, data: Uint8Array.of(8, 9) },
+  { type: "snapshot-response", term: 5, index: 2 ** 33, offset: 69_998 },
+  { type: "timeout-now", term: 5 },
+  { type: "read-request", term: 5, incarnation: 2, id: 77 },
+  { type: "read-response", term: 5, incarnation: 2, id: 77, index: 9 },
+];
+
 /** Each record: how it is written now, and that what was written once still reads as the same. */
 const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly read: (vector: Vector) => void }>> = {
   envelope: {
@@ -204,6 +253,26 @@ const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly 
   profile: {
     write: () => wire(sealProfile(PROFILE, NETWORK_ID, ISSUER)),
     read: (vector) => assert.deepEqual(openProfile(envelopeIn(vector), NETWORK_ID), PROFILE),
+  },
+  raft_messages: {
+    write: () => Object.fromEntries(RAFT_MESSAGES.map((one) => [one.type, toHex(encodeMessage(one))])),
+    read: (vector) => {
+      for (const one of RAFT_MESSAGES) assert.deepEqual(decodeMessage(bytesIn(vector, one.type)), one);
+    },
+  },
+  raft_store: {
+    write: () => ({
+      hardState: toHex(encodeHardState({ term: 5, votedFor: "node-a" })),
+      hardStateNoVote: toHex(encodeHardState({ term: 5, votedFor: undefined })),
+      snapshotMeta: toHex(encodeSnapshotMeta(RAFT_META)),
+      ...Object.fromEntries(RAFT_ENTRIES.map((one) => [one.kind, toHex(encodeEntry(one))])),
+    }),
+    read: (vector) => {
+      assert.deepEqual(decodeHardState(bytesIn(vector, "hardState")), { term: 5, votedFor: "node-a" });
+      assert.deepEqual(decodeHardState(bytesIn(vector, "hardStateNoVote")), { term: 5, votedFor: undefined });
+      assert.deepEqual(decodeSnapshotMeta(bytesIn(vector, "snapshotMeta")), RAFT_META);
+      for (const one of RAFT_ENTRIES) assert.deepEqual(decodeEntry(bytesIn(vector, one.kind)), one);
+    },
   },
   assignment: {
     write: () => wire(sealAssignment(ASSIGNMENT, NETWORK_ID, ISSUER)),
