@@ -90,12 +90,12 @@ export interface NetworkHandlers {
    * A handshake or frame was refused. `reason` is a stable code and becomes a metric label: `foreign-network`,
    * `bad-client-signature`, `auth-timeout`, `overloaded`, `bad-version`, `wrong-identity`, `peer-refused-identity`
    * (a dialer wanted another node), `duplicate` (simultaneous dial, harmless), `handshake-failed`, `tampered`,
-   * `bad-frame`, `request-timeout`, `handler-failed`. `remoteAddress` is empty where it is not known.
+   * `bad-frame`, `request-timeout`, `handler-failed`, `datagram-flood`. `remoteAddress` is empty where it is not known.
    */
   onRefused(reason: string, remoteAddress: string): void;
 }
 
-/** Byte counters since start, payload of streams only unless said otherwise. */
+/** Byte counters since start, payload of streams and datagrams only unless said otherwise. */
 export interface NetworkCounters {
   readonly bytesIn: number;
   readonly bytesOut: number;
@@ -141,8 +141,9 @@ export interface Network {
    */
   call(nodeId: string, method: string, body: Uint8Array, options: CallOptions): AsyncIterable<Uint8Array>;
   /**
-   * Sends a datagram on the channel to a node, without promise of arrival. Returns `false` where there is no channel,
-   * or its transport carries none.
+   * Sends a datagram on the channel to a node, without promise of arrival, of order or of arriving once. Returns
+   * `false` where there is no channel, the datagram is larger than `LIMITS.datagramBytesMax`, or too much waits
+   * already. Beyond `LIMITS.datagramsPerPeerPerSecondMax` the receiver drops them.
    */
   sendDatagram(nodeId: string, bytes: Uint8Array): boolean;
   /**

@@ -51,6 +51,8 @@ export class TestNode {
   readonly opened: Peer[] = [];
   readonly gone: { nodeId: string; reason: string }[] = [];
   readonly refused: string[] = [];
+  /** Each with the node that it came from. */
+  readonly datagrams: { nodeId: string; bytes: Uint8Array }[] = [];
   onCall: (call: InboundCall) => Promise<void> = () => Promise.resolve();
 
   constructor(implementation: Pick<Implementation, "create">, options: Partial<NodeOptions> = {}) {
@@ -65,6 +67,7 @@ export class TestNode {
       onPeerGone: (nodeId, reason) => this.gone.push({ nodeId, reason }),
       onRefused: (reason) => this.refused.push(reason),
       onCall: (call) => this.onCall(call),
+      onDatagram: (nodeId, bytes) => this.datagrams.push({ nodeId, bytes }),
     });
   }
 
@@ -520,6 +523,58 @@ export function networkCompliance(implementation: Implementation): void {
         strictEqual(a.network.peers().length, 1);
         deepStrictEqual(await a.call(again, "any"), [utf8("back")]);
       });
+    });
+  });
+
+  test("[3.3b] Network: sendDatagram() carries bytes of any size up to the limit both ways, and from nobody else", async () => {
+    const [a, b, c] = [make(), make(), make()];
+    await withNodes([a, b, c], async () => {
+      strictEqual(a.network.sendDatagram(b.id, utf8("too early")), false);
+      await a.dial(b);
+      await c.dial(b);
+      await until("b sees both", () => b.opened.length === 2);
+      for (const [from, to] of [[a, b], [b, a]] as const) {
+        for (const size of [1, 40, 1_000, LIMITS.datagramBytesMax]) {
+          const bytes = pattern(size);
+          // Arrival is not promised: what is lost is sent again.
+          await until(`${size} bytes arrive`, () => {
+            const got = to.datagrams.some((one) => one.nodeId === from.id && equalBytes(one.bytes, bytes));
+            if (!got) strictEqual(from.network.sendDatagram(to.id, bytes), true);
+            return got;
+          });
+        }
+        strictEqual(from.network.sendDatagram(to.id, new Uint8Array(LIMITS.datagramBytesMax + 1)), false);
+      }
+      deepStrictEqual([...new Set(b.datagrams.map((one) => one.nodeId))], [a.id]);
+      deepStrictEqual(c.datagrams, []);
+      strictEqual(a.network.sendDatagram(c.id, utf8("no channel")), false);
+      ok(a.network.counters().bytesOut >= LIMITS.datagramBytesMax);
+      await a.network.hangUp(b.id, "test");
+      await until("both know", () => a.gone.length === 1 && b.gone.length === 1);
+      deepStrictEqual([a, b].map((one) => one.network.sendDatagram(one === a ? b.id : a.id, utf8("late"))), [
+        false,
+        false,
+      ]);
+    });
+  });
+
+  test("[3.5b] Network: datagrams beyond the rate of a peer are dropped and counted, and calls go on", async () => {
+    const [a, b] = [make(), make()];
+    b.onCall = (call) => call.send(call.body);
+    await withNodes([a, b], async () => {
+      await a.dial(b);
+      const limit = LIMITS.datagramsPerPeerPerSecondMax;
+      const startMs = performance.now();
+      for (let sent = 0; sent < 6 * limit; sent += 100) {
+        for (let i = 0; i < 100; i++) a.network.sendDatagram(b.id, pattern(20));
+        await sleep(2);
+      }
+      await until("the flood is told of", () => b.refused.includes("datagram-flood"));
+      deepStrictEqual(await a.call(b, "echo", utf8("x")), [utf8("x")]);
+      const seconds = (performance.now() - startMs) / 1_000;
+      ok(b.datagrams.length <= 2 * limit + seconds * limit, `${b.datagrams.length} came in ${seconds} s`);
+      ok(b.refused.length <= 1 + seconds, "the flood is told of once a second");
+      deepStrictEqual([a.gone, b.gone], [[], []]);
     });
   });
 

@@ -30,6 +30,14 @@ import {
 import { noiseCrypto } from "./noise_crypto.ts";
 import { expandListening, isWildcard, type Listening, mergeWildcards, parseListen, plainHost } from "./addresses.ts";
 import { type ByteStream, LibP2pByteStream } from "./byte_stream.ts";
+import {
+  DatagramGate,
+  type DatagramSender,
+  QuicDatagrams,
+  readQuicDatagrams,
+  readStreamDatagrams,
+  StreamDatagrams,
+} from "./datagrams.ts";
 import type { Verdict } from "./quic_auth.ts";
 import { type QuicChannel, QuicTransport } from "./quic_transport.ts";
 import { callOver, serveCall } from "./rpc.ts";
@@ -74,6 +82,9 @@ interface Channel {
   /** Hex of 16 random bytes of the peer's process. */
   readonly instance: string;
   open(): Promise<ByteStream>;
+  readonly datagrams: DatagramSender;
+  /** Bounds the datagrams that come in. */
+  readonly gate: DatagramGate;
   close(): void;
   /** Aborts when the channel has closed. */
   readonly closed: AbortController;
@@ -122,6 +133,7 @@ class P2pNetwork implements Network {
   readonly #keepAliveMs: number;
   readonly #rpcProtocol: string;
   readonly #openProtocol: string;
+  readonly #datagramProtocol: string;
   /** The channel of each node that counts, reported to the owner. */
   readonly #channels = new Map<string, Channel>();
   /** Further channels of the same nodes, on their way out or in. */
@@ -149,6 +161,7 @@ class P2pNetwork implements Network {
     const prefix = `/mycelium/${toHex(options.networkId).slice(0, 16)}`;
     this.#rpcProtocol = `${prefix}/rpc/1.0.0`;
     this.#openProtocol = `${prefix}/open/1.0.0`;
+    this.#datagramProtocol = `${prefix}/datagram/1.0.0`;
   }
 
   async start(): Promise<void> {
@@ -167,6 +180,12 @@ class P2pNetwork implements Network {
       this.#openProtocol,
       (stream, connection) => this.#onTcpOpening(stream, connection),
       { maxInboundStreams: 1, maxOutboundStreams: 1 },
+    );
+    await host.handle(
+      this.#datagramProtocol,
+      (stream, connection) => this.#onTcpDatagrams(stream, connection),
+      // One at a time; one that failed may still be on its way out.
+      { maxInboundStreams: 2, maxOutboundStreams: 2 },
     );
     try {
       await host.start();
@@ -403,11 +422,14 @@ class P2pNetwork implements Network {
     return callOver(async () => await open(), method, body, { ...options, counter: this.#counter });
   }
 
-  // deno-lint-ignore require-await -- the port wants a promise
-  sendDatagram(_nodeId: string, _bytes: Uint8Array): boolean {
-    return false;
+  sendDatagram(nodeId: string, bytes: Uint8Array): boolean {
+    if (bytes.length > LIMITS.datagramBytesMax) return false;
+    const sent = this.#channels.get(nodeId)?.datagrams.send(bytes) ?? false;
+    if (sent) this.#counter.bytesOut += bytes.length;
+    return sent;
   }
 
+  // deno-lint-ignore require-await -- the port wants a promise
   async rotateLeaf(): Promise<void> {
     this.#quic?.rotateLeaf();
   }
@@ -452,6 +474,8 @@ class P2pNetwork implements Network {
       },
       instance: quic.instance,
       open: () => quic.openDirect(),
+      datagrams: new QuicDatagrams(quic.conn),
+      gate: this.#gate(quic.remoteAddress),
       close() {
         try {
           quic.conn.close({ closeCode: 0, reason: "" });
@@ -468,6 +492,21 @@ class P2pNetwork implements Network {
     );
     this.#register(channel);
     quic.accept((stream) => this.#serve(stream, channel));
+    // What came before this moment waited in the connection: nothing is read before the channel is proved.
+    void readQuicDatagrams(quic.conn, (bytes) => this.#onDatagram(channel, bytes));
+  }
+
+  #gate(remoteAddress: string): DatagramGate {
+    return new DatagramGate(() => this.#onRefused("datagram-flood", remoteAddress));
+  }
+
+  #onDatagram(channel: Channel, bytes: Uint8Array): void {
+    const { nodeId } = channel.peer;
+    // On a surplus channel too: the other end may count that one. None is told of where the owner knows no channel.
+    if (channel.closed.signal.aborted || !this.#channels.has(nodeId)) return;
+    if (!channel.gate.take(bytes.length, performance.now())) return;
+    this.#counter.bytesIn += bytes.length;
+    this.#handlers.onDatagram?.(nodeId, bytes);
   }
 
   readonly #tcpChannels = new Map<Connection, Channel>();
@@ -557,6 +596,10 @@ class P2pNetwork implements Network {
       },
       instance,
       open: async () => new LibP2pByteStream(await connection.newStream(this.#rpcProtocol)),
+      datagrams: new StreamDatagrams(async () =>
+        new LibP2pByteStream(await connection.newStream(this.#datagramProtocol))
+      ),
+      gate: this.#gate(addressOf(connection)),
       close: () => abortConnection(connection, "closed"),
       closed: new AbortController(),
       callsIn: 0,
@@ -604,6 +647,17 @@ class P2pNetwork implements Network {
       return;
     }
     this.#serve(new LibP2pByteStream(stream), channel);
+  }
+
+  async #onTcpDatagrams(stream: Stream, connection: Connection): Promise<void> {
+    const channel = this.#tcpChannels.get(connection);
+    if (!channel) {
+      stream.abort(new Error("no channel"));
+      return;
+    }
+    const bytes = new LibP2pByteStream(stream);
+    const isWhole = await readStreamDatagrams(bytes, (datagram) => this.#onDatagram(channel, datagram));
+    if (!isWhole) this.#onRefused("bad-frame", channel.peer.remoteAddress);
   }
 
   /** Takes a proved channel in, and decides whether it is the one that counts. */
