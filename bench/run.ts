@@ -9,7 +9,17 @@
 import { join } from "node:path";
 
 /** In the order in which they run: what measures whole machines comes last, when nothing else is left over. */
-const BENCHES = ["codec_bench", "quic_throughput", "rpc_latency", "status", "start", "join", "footprint", "idle"];
+const BENCHES = [
+  "codec_bench",
+  "raft",
+  "quic_throughput",
+  "rpc_latency",
+  "status",
+  "start",
+  "join",
+  "footprint",
+  "idle",
+];
 
 const stray = Deno.args.find((name) => !BENCHES.includes(name));
 if (stray !== undefined) {
