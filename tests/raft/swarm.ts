@@ -16,10 +16,11 @@ import type { RaftEffect, RaftEvent, RaftOptions } from "../../src/raft/effects.
 import { decodeMessage, encodeMessage, type RaftMessage } from "../../src/raft/messages.ts";
 import { Raft } from "../../src/raft/raft.ts";
 import { Agenda } from "../sim/heap.ts";
+import { History, type HistoryLine, type OpenOperation } from "../sim/history.ts";
+import { checkLinearizable } from "../sim/linearizable.ts";
 import { Checkers } from "./checkers.ts";
 import { describeEffect } from "./describe.ts";
 import { Disk, type Persist } from "./disk.ts";
-import { isLinearizable, type Operation } from "./linearizable.ts";
 
 /** How long faults go on, and how long a cluster may take to be whole afterwards. Simulated milliseconds. */
 const FAULTS_MS = 12_000;
@@ -31,6 +32,8 @@ export interface SwarmResult {
   readonly traceHash: number;
   readonly counts: ReadonlyMap<string, number>;
   readonly lines: readonly string[];
+  /** What the clients did and were told. */
+  readonly history: readonly HistoryLine[];
 }
 
 /** Options of {@linkcode runSwarm}. */
@@ -43,7 +46,7 @@ export interface SwarmOptions {
 }
 
 interface WaitingWrite {
-  readonly operation: number;
+  readonly operation: OpenOperation;
   readonly id: number;
   index?: number;
   term?: number;
@@ -63,7 +66,7 @@ interface SimNode {
   state: Map<string, string>;
   appliedIndex: number;
   writes: WaitingWrite[];
-  reads: { readonly operation: number; readonly id: number }[];
+  reads: { readonly operation: OpenOperation; readonly id: number }[];
 }
 
 /** Runs a cluster from a seed. A failure names the seed and the command that replays it. */
@@ -96,8 +99,9 @@ class Swarm {
   #faults = true;
   #cut = new Set<string>();
   #nextId = 1;
-  #order = 0;
-  readonly #history: (Operation & { key: string })[] = [];
+  readonly #history = new History();
+  /** What reads found last, by key. */
+  readonly #known = new Map<string, string | null>();
 
   readonly #lossPercent: number;
   readonly #repeatPercent: number;
@@ -166,7 +170,7 @@ class Swarm {
     this.#writeOnce(deadlineMs);
     this.#checkHistory();
     this.#count("committed", this.#checkers.committed.length - 1);
-    return { traceHash: this.#hash, counts: this.#counts, lines: this.#lines };
+    return { traceHash: this.#hash, counts: this.#counts, lines: this.#lines, history: this.#history.lines };
   }
 
   /** Not only quiet but of use: a write is taken, and reaches all members. */
@@ -206,16 +210,11 @@ class Swarm {
   }
 
   #checkHistory(): void {
-    for (let key = 0; key < KEYS; key++) {
-      const history = this.#history.filter((one) => one.key === `k${key}`);
-      this.#count("operations answered", history.filter((one) => one.returnedAt !== Infinity).length);
-      assert.ok(
-        isLinearizable(history),
-        `SAFETY: the history of k${key} is not linearizable: ${
-          JSON.stringify(history.filter((one) => one.returnedAt !== Infinity).slice(-40))
-        }`,
-      );
-    }
+    this.#history.close(this.nowMs);
+    const { lines } = this.#history;
+    this.#count("operations answered", lines.filter((one) => one.type === "ok").length);
+    const verdict = checkLinearizable(lines);
+    assert.ok(verdict.linearizable, `SAFETY: the history is not linearizable: ${JSON.stringify(verdict)}`);
   }
 
   // --- The world.
@@ -274,6 +273,7 @@ class Swarm {
     node.raft = undefined;
     node.epoch += 1;
     // Nobody will tell how these end.
+    for (const { operation } of [...node.writes, ...node.reads]) this.#history.end(operation, "info", this.nowMs);
     node.writes = [];
     node.reads = [];
     this.#note(`${node.id} crashes`);
@@ -314,10 +314,8 @@ class Swarm {
             for (const entry of effect.entries) {
               node.appliedIndex = entry.index;
               if (entry.kind === "data") {
-                const [key, value] = fromUtf8(entry.data).split("=");
-                node.state.set(key!, value!);
-              }
-              this.#settleWrites(node, entry.index, entry.term);
+                this.#settleWrites(node, entry.index, entry.term, perform(node.state, fromUtf8(entry.data)));
+              } else this.#settleWrites(node, entry.index, entry.term, false);
             }
             this.#step(node, { type: "applied", index: node.appliedIndex, nowMs: this.nowMs });
             if (this.#rng.below(20) === 0) this.#compact(node);
@@ -329,7 +327,9 @@ class Swarm {
             node.state = stateOf(effect.snapshot.data);
             node.appliedIndex = effect.snapshot.meta.index;
             // Whether what it had accepted is in there cannot be seen.
-            node.writes = node.writes.filter((one) => one.index === undefined || one.index > node.appliedIndex);
+            const covered = (one: WaitingWrite) => one.index !== undefined && one.index <= node.appliedIndex;
+            for (const one of node.writes.filter(covered)) this.#history.end(one.operation, "info", this.nowMs);
+            node.writes = node.writes.filter((one) => !covered(one));
             this.#count("snapshots restored");
             this.#step(node, { type: "applied", index: node.appliedIndex, nowMs: this.nowMs });
           });
@@ -341,7 +341,9 @@ class Swarm {
         }
         case "refused":
           // It never happened.
-          for (const one of node.writes.filter((one) => one.id === effect.id)) this.#forget(one.operation);
+          for (const one of [...node.writes, ...node.reads]) {
+            if (one.id === effect.id) this.#history.end(one.operation, "fail", this.nowMs);
+          }
           node.writes = node.writes.filter((one) => one.id !== effect.id);
           node.reads = node.reads.filter((one) => one.id !== effect.id);
           this.#count(`refused ${effect.reason}`);
@@ -349,12 +351,9 @@ class Swarm {
         case "read-ready": {
           const read = node.reads.find((one) => one.id === effect.id);
           if (!read) break;
-          const operation = this.#history[read.operation]!;
-          this.#history[read.operation] = {
-            ...operation,
-            value: node.state.get(operation.key),
-            returnedAt: ++this.#order,
-          };
+          const { operation } = read;
+          this.#history.end(operation, "ok", this.nowMs, node.state.get(operation.key) ?? null);
+          this.#known.set(operation.key, node.state.get(operation.key) ?? null);
           node.reads = node.reads.filter((one) => one !== read);
           break;
         }
@@ -425,34 +424,32 @@ class Swarm {
     if (!node.raft) return;
     const key = `k${this.#rng.below(KEYS)}`;
     const id = this.#nextId++;
-    const operation = this.#history.length;
-    const calledAt = ++this.#order;
+    const client = `client ${id}`;
     if (this.#rng.below(2) === 0) {
-      this.#history.push({ key, kind: "read", value: undefined, calledAt, returnedAt: Infinity });
-      node.reads.push({ operation, id });
+      node.reads.push({ operation: this.#history.invoke(client, "read", key, null, this.nowMs), id });
       this.#step(node, { type: "read", id, nowMs: this.nowMs });
       return;
     }
     const value = `v${id}`;
-    this.#history.push({ key, kind: "write", value, calledAt, returnedAt: Infinity });
+    // One in three compares first, with what was there when somebody looked last.
+    const expected = this.#known.get(key) ?? null;
+    const operation = this.#rng.below(3) === 0
+      ? this.#history.invoke(client, "cas", key, [expected, value], this.nowMs)
+      : this.#history.invoke(client, "write", key, value, this.nowMs);
     node.writes.push({ operation, id });
-    const data = utf8(`${key}=${value}`);
+    const data = utf8(operation.f === "cas" ? `${key}=${value}=${expected ?? ""}` : `${key}=${value}`);
     this.#step(node, { type: "propose", proposals: [{ id, data }], nowMs: this.nowMs });
   }
 
-  #settleWrites(node: SimNode, index: number, term: number): void {
+  /** @param changed Whether the entry did what it said, as far as it compared. */
+  #settleWrites(node: SimNode, index: number, term: number, changed: boolean): void {
     for (const write of node.writes.filter((one) => one.index === index)) {
-      const operation = this.#history[write.operation]!;
-      if (write.term === term) this.#history[write.operation] = { ...operation, returnedAt: ++this.#order };
-      // Another entry has its place for good.
-      else this.#forget(write.operation);
+      // Where the term is another one, another entry has its place for good.
+      const ok = write.term === term && changed;
+      this.#history.end(write.operation, ok ? "ok" : "fail", this.nowMs);
+      if (write.operation.f === "cas") this.#count(ok ? "compared and set" : "compared in vain");
       node.writes = node.writes.filter((one) => one !== write);
     }
-  }
-
-  /** An operation that did not happen: it stays in its place, as a read without answer, which says nothing. */
-  #forget(operation: number): void {
-    this.#history[operation] = { ...this.#history[operation]!, kind: "read", returnedAt: Infinity };
   }
 
   #compact(node: SimNode): void {
@@ -520,6 +517,14 @@ class Swarm {
       }
     }
   }
+}
+
+/** Carries out `key=value`, or `key=value=expected`. Returns whether it changed something. */
+function perform(state: Map<string, string>, command: string): boolean {
+  const [key, value, expected] = command.split("=");
+  if (expected !== undefined && (state.get(key!) ?? "") !== expected) return false;
+  state.set(key!, value!);
+  return true;
 }
 
 function stateOf(snapshot: Uint8Array | undefined): Map<string, string> {

@@ -38,6 +38,8 @@ for (let i = 0; i < TESTS; i++) {
         "elections",
         "refused overloaded",
         "drop leader-alive",
+        "compared and set",
+        "compared in vain",
       ]
     ) assert.ok((totals.get(what) ?? 0) > 0, `no ${what} in seeds ${from} to ${to}`);
     assert.ok(

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { isLinearizable, isLinearizableByTrying, type Operation } from "./linearizable.ts";
+import { isLinearizable, isLinearizableByTrying, type Operation } from "./zones.ts";
 
 /** Histories of up to seven operations: places in time are a shuffle, some never return. */
 const histories = fc.array(
