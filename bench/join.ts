@@ -1,73 +1,111 @@
 /**
- * Joining: from the start of one more process until every node says that all are alive, beside serf agents.
+ * Joining: one more node, until every node lists it, beside serf agents.
  *
- * usage: deno run -A bench/join.ts [NODES …] [--rounds=N]     (default: 3 10)
+ * usage: deno run -A bench/join.ts [NODES …] [--rounds=N]     (default: 3 10 30; 100 takes some minutes and 9 GB)
  *
  * For each size, a network of ours and a cluster of serf agents run on loopback at the same time, one member short; then
- * each gets one more in turn, five times, so that the sizes measured are N to N + 4. What counts is the line in each
- * agent's log that another member is alive; all of ours may have dialed each other, serf's have been told. Neither has
- * discovery: the joiner is given an invite, or an address. Bar: 0.5 of serf; to aim at: 0.1 (`performance.md`, row 2).
+ * each gets one more in turn, `rounds` times (5) in each of two ways, so that the sizes measured are N to N + 9.
  *
- * The compiled program needs some 0.2 s of CPU to start, serf's 10 ms; "without the start" leaves both out: it counts
- * from the moment when the joiner answers on its socket.
+ * - *Programs running*: both programs run already and know of nobody, as the unit of an installed machine has it; the
+ *   clock starts when ours is told to join on its control socket, serf on its RPC port. The bar counts for this one: the
+ *   figures that `performance.md` (row 2) divides by come from serf as a library, many nodes in one process, in which no
+ *   program had to start. What a start costs has a bench of its own (`bench/start.ts`).
+ * - *From process start*: the clock starts with the process, which is told to join by its arguments.
+ *
+ * A node lists another when its log says that it is a member: serf on the word of others, ours on a signed record and
+ * credential that it has verified. Ours goes on from there to an authenticated channel between any two, which has no
+ * counterpart in serf; `channelsMs` says when the last one was open. Above 32 members not every pair has one, and the
+ * figure is left out. Neither side has discovery: the newcomer is given an invite, or an address.
  *
  * @module
  */
 
 import { openControl } from "../src/cli/client.ts";
 import { works } from "../tests/testkit/hosts.ts";
-import { BINARY, freePort, type Pair, report, requireBinary, sleep } from "./processes.ts";
+import { BINARY, freePort, median, type Pair, report, requireBinary, round, sleep } from "./processes.ts";
 
 const SIZES = Deno.args.filter((one) => /^\d+$/.test(one)).map(Number);
 const ROUNDS = Number(Deno.args.find((one) => one.startsWith("--rounds="))?.slice(9) ?? 5);
 const TIMEOUT_MS = 60_000;
+/** Above this, ours has channels to some members only. */
+const FULL_MESH_MAX = 32;
 
 type Client = Awaited<ReturnType<typeof openControl>>;
 
-/** Members of one kind; each says how many it knows alive. */
+/** Told to join by its arguments, or once it runs. */
+type Way = "start" | "told";
+
+interface Joined {
+  /** Milliseconds until all list all. */
+  readonly ms: number;
+  /** Milliseconds until every pair had a channel; NaN where that is not to come. */
+  readonly channelsMs: number;
+}
+
+/** Members of one kind; each says whom it lists. */
 abstract class Cluster implements AsyncDisposable {
   protected readonly children: Deno.ChildProcess[] = [];
-  /** How many members each node knows alive, in the order of their start. */
-  protected readonly known: number[] = [];
-  /** When the newest member was there to be asked. */
-  protected upMs = 0;
+  /** How many members each node lists, itself among them, in the order of their start. */
+  readonly #listed: number[] = [];
+  /** To how many others each node has a channel. */
+  readonly #channels: number[] = [];
   #told = Promise.withResolvers<void>();
 
-  protected abstract start(index: number): Promise<void>;
+  /** Starts a program; where it is to be told, it runs when this returns, and what is returned tells it. */
+  protected abstract start(index: number, way: Way): Promise<() => Promise<void>>;
 
-  protected tell(index: number, alive: number): void {
-    this.known[index] = alive;
-    this.#told.resolve();
-    this.#told = Promise.withResolvers();
-  }
-
-  /** Counts the names in the log lines that say of another member that it is alive. */
-  protected async follow(index: number, output: ReadableStream<Uint8Array>, name: RegExp, own: number): Promise<void> {
-    const names = new Set<string>();
+  /** Counts the names in the lines that say of a member that it is listed, or that there is a channel to it. */
+  protected async follow(
+    index: number,
+    output: ReadableStream<Uint8Array>,
+    lines: { readonly listed: RegExp; readonly channel?: RegExp; readonly own: number },
+  ): Promise<void> {
+    const listed = new Set<string>();
+    const channels = new Set<string>();
     let rest = "";
     for await (const text of output.pipeThrough(new TextDecoderStream())) {
-      const lines = (rest + text).split("\n");
-      rest = lines.pop()!;
-      for (const line of lines) {
-        const found = name.exec(line)?.[1];
-        if (found) names.add(found);
+      const all = (rest + text).split("\n");
+      rest = all.pop()!;
+      for (const line of all) {
+        const name = lines.listed.exec(line)?.[1];
+        if (name) listed.add(name);
+        const open = lines.channel?.exec(line)?.[1];
+        if (open) channels.add(open);
       }
-      this.tell(index, names.size + own);
+      this.#listed[index] = listed.size + lines.own;
+      this.#channels[index] = channels.size;
+      this.#told.resolve();
+      this.#told = Promise.withResolvers();
     }
   }
 
-  /** Adds a member; milliseconds until all know all, from the start of its process and from when it was up. */
-  async add(): Promise<{ readonly ms: number; readonly afterUpMs: number }> {
-    const index = this.known.push(0) - 1;
-    const startedMs = performance.now();
-    const timer = AbortSignal.timeout(TIMEOUT_MS);
-    await this.start(index);
-    while (this.known.some((one) => one < this.known.length)) {
-      await Promise.race([this.#told.promise, sleep(100)]);
-      if (timer.aborted) throw new Error(`Not all know all of ${this.known.length}: ${this.known.join(" ")}`);
+  /** Adds a member. */
+  async add(way: Way, channels = false): Promise<Joined> {
+    const index = this.#listed.push(0) - 1;
+    this.#channels.push(0);
+    let fromMs = performance.now();
+    const join = await this.start(index, way);
+    if (way === "told") {
+      // What the start of the program left to do is no part of the join.
+      await sleep(500);
+      fromMs = performance.now();
+      await join();
     }
-    const nowMs = performance.now();
-    return { ms: nowMs - startedMs, afterUpMs: nowMs - this.upMs };
+    const size = this.#listed.length;
+    const deadlineMs = performance.now() + TIMEOUT_MS;
+    await this.#until(() => this.#listed.every((one) => one >= size), deadlineMs);
+    const ms = performance.now() - fromMs;
+    if (!channels) return { ms, channelsMs: NaN };
+    await this.#until(() => this.#channels.every((one) => one >= size - 1), deadlineMs);
+    return { ms, channelsMs: performance.now() - fromMs };
+  }
+
+  async #until(done: () => boolean, deadlineMs: number): Promise<void> {
+    while (!done()) {
+      await Promise.race([this.#told.promise, sleep(100)]);
+      if (performance.now() < deadlineMs) continue;
+      throw new Error(`Not all of ${this.#listed.length} list all: ${this.#listed.join(" ")}; ${this.#channels}`);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -84,11 +122,12 @@ abstract class Cluster implements AsyncDisposable {
 
 class Ours extends Cluster {
   readonly #home = Deno.makeTempDirSync({ prefix: "myc-bench-" });
-  #invite = "";
+  #token = "";
 
-  protected override async start(index: number): Promise<void> {
+  protected override async start(index: number, way: Way): Promise<() => Promise<void>> {
     const state = `${this.#home}/${index}`;
-    const verb = index === 0 ? ["up", "--network", "bench"] : ["join", "--invite-file", this.#invite];
+    const first = index === 0;
+    const verb = first ? ["up", "--network", "bench"] : way === "told" ? ["up"] : ["join", "--invite-file", this.#file];
     const args = [...verb, "--name", `n${index}`, "--state", state, "--listen", "127.0.0.1", "--port", "0"];
     const quiet = ["--http", "off", "--no-mdns", "--no-multicast", "--no-broadcast"];
     const log = ["--log-format", "json"];
@@ -99,24 +138,42 @@ class Ours extends Cluster {
       stderr: "piped",
     }).spawn();
     this.children.push(child);
-    using client = await this.#connect(`${state}/agent.sock`);
-    this.upMs = performance.now();
-    this.follow(index, child.stderr, /"member-alive".*"node":"(\w+)"/, 1);
-    if (index > 0) return;
-    while ((await client.status()).bootstrap.stage !== "verified") await sleep(20);
-    const { token } = await client.control({ verb: "invite-create", uses: 64 }) as { readonly token: string };
-    this.#invite = `${this.#home}/invite`;
-    await Deno.writeTextFile(this.#invite, token, { mode: 0o600 });
+    this.follow(index, child.stderr, {
+      listed: /"(?:member-listed|node-admitted|member-alive)".*"node":"(\w+)"/,
+      channel: /"member-alive".*"node":"(\w+)"/,
+      own: 1,
+    });
+    if (!first && way === "start") return () => Promise.resolve();
+    const client = await this.#connect(`${state}/agent.sock`);
+    if (!first) {
+      return async () => {
+        using told = client;
+        await told.control({ verb: "join", invite: this.#token });
+      };
+    }
+    using founder = client;
+    while ((await founder.status()).bootstrap.stage !== "verified") await sleep(20);
+    const uses = Math.max(...SIZES, 64) + 2 * ROUNDS;
+    const { token } = await founder.control({ verb: "invite-create", uses }) as { readonly token: string };
+    this.#token = token;
+    await Deno.writeTextFile(this.#file, token, { mode: 0o600 });
+    return () => Promise.resolve();
+  }
+
+  get #file(): string {
+    return `${this.#home}/invite`;
   }
 
   async #connect(socket: string): Promise<Client> {
     const deadlineMs = performance.now() + TIMEOUT_MS;
     for (;;) {
       try {
-        return await openControl(socket);
+        const client = await openControl(socket);
+        await client.status();
+        return client;
       } catch (error) {
         if (performance.now() > deadlineMs) throw error;
-        await sleep(5);
+        await sleep(20);
       }
     }
   }
@@ -130,46 +187,112 @@ class Ours extends Cluster {
 class Serf extends Cluster {
   #first = 0;
 
-  // deno-lint-ignore require-await -- the other kind has to wait
-  protected override async start(index: number): Promise<void> {
-    const port = freePort();
-    const join = index === 0 ? [] : [`-join=127.0.0.1:${this.#first}`];
+  protected override async start(index: number, way: Way): Promise<() => Promise<void>> {
+    const [port, rpc] = [freePort(), freePort()];
+    const join = index === 0 || way === "told" ? [] : [`-join=127.0.0.1:${this.#first}`];
     if (index === 0) this.#first = port;
-    const args = ["agent", `-node=s${index}`, `-bind=127.0.0.1:${port}`, `-rpc-addr=127.0.0.1:${freePort()}`, ...join];
+    const args = ["agent", `-node=s${index}`, `-bind=127.0.0.1:${port}`, `-rpc-addr=127.0.0.1:${rpc}`, ...join];
     const child = new Deno.Command("serf", { args, stdin: "null", stdout: "piped", stderr: "null" }).spawn();
     this.children.push(child);
-    this.upMs = performance.now();
-    this.follow(index, child.stdout, /EventMemberJoin: (\S+)/, 0);
+    this.follow(index, child.stdout, { listed: /EventMemberJoin: (\S+)/, own: 0 });
+    if (way === "start") return () => Promise.resolve();
+    const conn = await connectRpc(rpc);
+    return async () => {
+      using told = conn;
+      await told.write(messagePack([{ Command: "join", Seq: 1 }, {
+        Existing: [`127.0.0.1:${this.#first}`],
+        Replay: false,
+      }]));
+      // The answer comes when the join is through; leaving before that would end it.
+      await told.read(new Uint8Array(1_024));
+    };
   }
+}
+
+/** A connection to the RPC port of a serf agent, greeted. */
+async function connectRpc(port: number): Promise<Deno.TcpConn> {
+  const deadlineMs = performance.now() + TIMEOUT_MS;
+  for (;;) {
+    try {
+      const conn = await Deno.connect({ hostname: "127.0.0.1", port });
+      conn.setNoDelay();
+      await conn.write(messagePack([{ Command: "handshake", Seq: 0 }, { Version: 1 }]));
+      await conn.read(new Uint8Array(1_024));
+      return conn;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.ConnectionRefused) || performance.now() > deadlineMs) throw error;
+      await sleep(20);
+    }
+  }
+}
+
+type Packed = string | number | boolean | readonly Packed[] | { readonly [key: string]: Packed };
+
+/** Values one after the other as MessagePack: texts below 256 bytes, numbers below 128, lists and maps below 16. */
+function messagePack(values: readonly Packed[]): Uint8Array<ArrayBuffer> {
+  const out: number[] = [];
+  const put = (value: Packed): void => {
+    if (typeof value === "string") {
+      // Raw of the old specification, which serf speaks: up to 31 bytes, or with a length of 16 bits.
+      const bytes = new TextEncoder().encode(value);
+      if (bytes.length < 32) out.push(0xa0 | bytes.length, ...bytes);
+      else out.push(0xda, bytes.length >> 8, bytes.length & 0xff, ...bytes);
+    } else if (typeof value === "number") out.push(value);
+    else if (typeof value === "boolean") out.push(value ? 0xc3 : 0xc2);
+    else if (Array.isArray(value)) {
+      out.push(0x90 | value.length);
+      for (const one of value) put(one);
+    } else {
+      const entries = Object.entries(value);
+      out.push(0x80 | entries.length);
+      for (const [key, one] of entries) {
+        put(key);
+        put(one);
+      }
+    }
+  };
+  for (const value of values) put(value);
+  return Uint8Array.from(out);
 }
 
 async function bench(size: number, withSerf: boolean): Promise<void> {
   await using ours = new Ours();
   await using serf = new Serf();
   for (let i = 0; i < size - 1; i++) {
-    await ours.add();
-    if (withSerf) await serf.add();
+    await ours.add("start");
+    if (withSerf) await serf.add("start");
   }
   // serf sends by the tick; let both come to rest.
   await sleep(3_000);
-  const whole: Pair[] = [];
-  const afterUp: Pair[] = [];
+  const pairs: Record<Way, Pair[]> = { told: [], start: [] };
+  const channels: Record<Way, number[]> = { told: [], start: [] };
+  const last = size + 2 * ROUNDS - 1;
   for (let i = 0; i < ROUNDS; i++) {
-    const first = withSerf && i % 2 === 0 ? await serf.add() : undefined;
-    const one = await ours.add();
-    const other = first ?? (withSerf ? await serf.add() : { ms: NaN, afterUpMs: NaN });
-    whole.push({ ours: one.ms, reference: other.ms });
-    afterUp.push({ ours: one.afterUpMs, reference: other.afterUpMs });
-    await sleep(500);
+    for (const way of ["told", "start"] as const) {
+      const first = withSerf && i % 2 === 0 ? await serf.add(way) : undefined;
+      const one = await ours.add(way, last <= FULL_MESH_MAX);
+      const other = first ?? (withSerf ? await serf.add(way) : { ms: NaN });
+      pairs[way].push({ ours: one.ms, reference: other.ms });
+      channels[way].push(one.channelsMs);
+      await sleep(500);
+    }
   }
-  const common = { unit: "ms", bar: 0.5, extreme: 0.1 };
-  const sizes = `N=${size} to ${size + ROUNDS - 1}`;
-  report({ ...common, name: `join: process start to all alive everywhere, ${sizes}, against serf`, pairs: whole });
-  report({ ...common, name: `join: without the start of the process, ${sizes}, against serf`, pairs: afterUp });
+  const sizes = `N=${size} to ${last}`;
+  const line = (what: string, way: Way) =>
+    report({
+      name: `join: ${what}, until all list all, ${sizes}, against serf`,
+      unit: "ms",
+      bar: 0.5,
+      extreme: 0.1,
+      pairs: pairs[way],
+      more: last <= FULL_MESH_MAX ? { channelsMs: round(median(channels[way])) } : {},
+    });
+  line("programs running", "told");
+  line("from process start", "start");
 }
 
 requireBinary();
 const withSerf = await works("serf", "version");
 if (!withSerf) console.error("serf is not installed (Debian: serf): without the reference");
-for (const size of SIZES.length > 0 ? SIZES : [3, 10]) await bench(size, withSerf);
+for (const size of SIZES.length > 0 ? SIZES : [3, 10, 30]) await bench(size, withSerf);
 Deno.exit(0);

@@ -62,6 +62,9 @@ export interface AgentView {
 const OPEN_METHODS = new Set(["join.hello", "join.register", "renew", "session.hello", "exec"]);
 
 /** Everything that a node decides. */
+/** Stages in which a node shows its credential to whom it dialed: it is fresh, or the network has taken it already. */
+const GREETING: ReadonlySet<Stage> = new Set(["verifying", "verified"]);
+
 export class Agent {
   readonly #ctx: Context;
   readonly #machine: JoinMachine;
@@ -106,7 +109,7 @@ export class Agent {
       this.#candidates,
       this.#exchange,
       this.#registrar,
-      (stage) => stage === "verified" ? this.#greetOpened() : undefined,
+      (stage) => GREETING.has(stage) ? this.#greetOpened() : undefined,
     );
   }
 
@@ -346,7 +349,7 @@ export class Agent {
     }
     ctx.sessions.set(peer.nodeId, { peer, member: false, introduced: false });
     const dialled = peer.direction === "outbound";
-    if (dialled && ctx.state.network?.credential && this.#machine.stage === "verified") {
+    if (dialled && ctx.state.network?.credential && GREETING.has(this.#machine.stage)) {
       this.#exchange.greet(peer.nodeId);
     }
     if (this.#machine.joining && ctx.state.network?.credential && ctx.state.mode !== "isolated") {
@@ -389,7 +392,10 @@ export class Agent {
     const before = this.#machine.stage;
     this.#joiner.feed({ type: "connectivity", reachable, nowMs: this.#ctx.nowMs });
     if (before !== this.#machine.stage) {
+    const { stage, contact } = this.#machine;
       this.#ctx.log("info", "connectivity", reachable ? "Other members are reachable" : "No other member is reachable");
+      // The node that it joins by hears of it from the joiner.
+      if (stage === "verifying" && nodeId === contact) continue;
     }
   }
 

@@ -567,9 +567,11 @@ export class Exchange {
     return chain;
   }
 
+    const known = state.members.get(row.nodeId) !== undefined;
   #revocations(): CborValue {
     return [...this.ctx.state.revocations.entries()].map(([, one]) => envelopeValue(one.envelope));
   }
+    if (!known) logListed(this.ctx, merged);
 
   #revocationDigest(): Uint8Array {
     const names = [...this.ctx.state.revocations.entries()].map(([name]) => name).sort();
@@ -593,3 +595,8 @@ function recent(chain: AuthorityChain): readonly SignedEpoch[] {
 
 /** Reads the body of `seen`. */
 export const readSeen = record({ n: readNodeId });
+/** Writes into the log that a member is listed here from now on; whether it can be reached shows later. */
+export function logListed(ctx: Context, row: Member): void {
+  ctx.log("info", "member-listed", `${row.membership.name} is a member`, { node: row.nodeId });
+}
+

@@ -33,7 +33,7 @@ import { openRevocation, RevocationSet } from "../identity/revocation.ts";
 import { type MemberRecord, sealMember } from "../membership/record.ts";
 import { openProfile } from "../spore/profile.ts";
 import type { Context } from "./context.ts";
-import { type Exchange, PROTOCOL_VERSION } from "./exchange.ts";
+import { type Exchange, logListed, PROTOCOL_VERSION } from "./exchange.ts";
 import { registerHash, type Registrar } from "./registrar.ts";
 import {
   envelopeBytes,
@@ -372,7 +372,9 @@ export class Joiner {
       });
       if (!counts.ok) continue;
       const merged = state.members.merge(row);
-      if (merged) puts.push([KEYS.member(row.nodeId), encodeCbor(rowValue(merged))]);
+      if (!merged) continue;
+      puts.push([KEYS.member(row.nodeId), encodeCbor(rowValue(merged))]);
+      logListed(ctx, merged);
     }
     ctx.persist(puts);
     this.feed({ type: "advanced", to: "verifying", nowMs: ctx.nowMs });

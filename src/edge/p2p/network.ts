@@ -30,6 +30,7 @@ import {
 import { noiseCrypto } from "./noise_crypto.ts";
 import { expandListening, isWildcard, type Listening, mergeWildcards, parseListen, plainHost } from "./addresses.ts";
 import { type ByteStream, LibP2pByteStream } from "./byte_stream.ts";
+import { prepareEntropy } from "./entropy.ts";
 import {
   DatagramGate,
   type DatagramSender,
@@ -152,6 +153,7 @@ class P2pNetwork implements Network {
   #stopping: Promise<void> | undefined;
 
   constructor(options: P2pOptions, handlers: NetworkHandlers) {
+    void prepareEntropy();
     this.#options = options;
     this.#handlers = handlers;
     this.nodeId = nodeIdOf(options.keyPair.publicKey);
