@@ -11,16 +11,21 @@ globalThis.addEventListener("unhandledrejection", (event) => {
   );
 });
 
-// Loaded when a node is started: commands that only talk to one take half of the time and memory without libp2p.
-using deps = systemDeps({
-  startNode: async (options) => (await import("./src/edge/node.ts")).runNode(options),
-  readState: async (stateDir) => (await import("./src/edge/stored_state.ts")).readStoredState(stateDir),
-  version: {
-    version: BUILD_INFO.version,
-    commit: BUILD_INFO.commit,
-    builtAt: BUILD_INFO.builtAt,
-    runtime: `deno ${Deno.version.deno}`,
-  },
-}, Deno.exit);
-const code = await runCli(Deno.args, deps);
-Deno.exit(code);
+/** Resolves never: the program ends with the exit code of its command. */
+export const ended: Promise<never> = main();
+
+async function main(): Promise<never> {
+  // Loaded when a node is started: commands that only talk to one take half of the time and memory without libp2p.
+  using deps = systemDeps({
+    startNode: async (options) => (await import("./src/edge/node.ts")).runNode(options),
+    readState: async (stateDir) => (await import("./src/edge/stored_state.ts")).readStoredState(stateDir),
+    version: {
+      version: BUILD_INFO.version,
+      commit: BUILD_INFO.commit,
+      builtAt: BUILD_INFO.builtAt,
+      runtime: `deno ${Deno.version.deno}`,
+    },
+  }, Deno.exit);
+  const code = await runCli(Deno.args, deps);
+  Deno.exit(code);
+}

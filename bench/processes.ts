@@ -139,7 +139,7 @@ export function requireBinary(): void {
 export async function buildSkeleton(): Promise<string> {
   const output = join(ROOT, "dist", "bench-skeleton");
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "tools/compile.ts", "--entry", "bench/skeleton.ts", "--output", output],
+    args: ["run", "-A", "tools/compile.ts", "--plain", "--entry", "bench/skeleton.ts", "--output", output],
     cwd: ROOT,
     env: { DENO_TLS_CA_STORE: "system,mozilla" },
     stdin: "null",

@@ -8,7 +8,6 @@
 # Environment, each with its default:
 #   MYCELIUM_INSTALL_BIN_DIR=/usr/local/bin           where the binary goes
 #   MYCELIUM_INSTALL_UNIT_DIR=/etc/systemd/system     where the unit goes
-#   MYCELIUM_INSTALL_TMPFILES_DIR=/etc/tmpfiles.d     where the rule for the code cache in /tmp goes
 #   MYCELIUM_INSTALL_SKIP_ENABLE=                     non-empty: install, do not enable or start
 #   MYCELIUM_INSTALL_PURGE=                           non-empty, with --uninstall: remove state and keys as well
 # Options: --dry-run says what would be done and does nothing.
@@ -16,7 +15,6 @@ set -eu
 
 BIN_DIR=${MYCELIUM_INSTALL_BIN_DIR:-/usr/local/bin}
 UNIT_DIR=${MYCELIUM_INSTALL_UNIT_DIR:-/etc/systemd/system}
-TMPFILES_DIR=${MYCELIUM_INSTALL_TMPFILES_DIR:-/etc/tmpfiles.d}
 UNIT=mycelium-agent.service
 HERE=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 DRY_RUN=
@@ -72,12 +70,10 @@ uninstall() {
   if has_systemd && systemctl cat "$UNIT" >/dev/null 2>&1; then
     run systemctl disable --now "$UNIT"
   fi
-  for file in "$UNIT_DIR/$UNIT" "$TMPFILES_DIR/mycelium.conf" "$BIN_DIR/mycelium"; do
+  for file in "$UNIT_DIR/$UNIT" "$BIN_DIR/mycelium"; do
     [ ! -e "$file" ] || run rm -f "$file"
   done
   if has_systemd; then run systemctl daemon-reload; fi
-  # The runtime's code cache, made anew at each start without it.
-  [ ! -e /var/cache/mycelium ] || run rm -rf /var/cache/mycelium /var/cache/private/mycelium
   if [ -n "${MYCELIUM_INSTALL_PURGE:-}" ]; then
     run rm -rf /var/lib/mycelium /var/lib/private/mycelium /etc/mycelium
   else
@@ -111,11 +107,6 @@ check_machine
 changed=
 place "$BINARY" "$BIN_DIR/mycelium" 755 && changed=1
 place "$HERE/../systemd/$UNIT" "$UNIT_DIR/$UNIT" 644 && changed=1
-if place "$HERE/../systemd/mycelium-tmpfiles.conf" "$TMPFILES_DIR/mycelium.conf" 644 && [ "$TMPFILES_DIR" = /etc/tmpfiles.d ]; then
-  # A file that somebody planted before this moment is not ours to trust.
-  run rm -f /tmp/deno-compile-mycelium.cache
-  command -v systemd-tmpfiles >/dev/null 2>&1 && run systemd-tmpfiles --create "$TMPFILES_DIR/mycelium.conf"
-fi
 if ! has_systemd; then
   say "no systemd here: start it with: $BIN_DIR/mycelium up"
 elif [ -n "${MYCELIUM_INSTALL_SKIP_ENABLE:-}" ]; then

@@ -1,10 +1,11 @@
 /**
  * Makes `dist/mycelium-<target>`, one self-contained program.
  *
- * usage: deno task compile [--target TARGET] [--output FILE] [--download] [--report]
+ * usage: deno task compile [--target TARGET] [--output FILE] [--download] [--report] [--plain]
  *
- * The program is bundled first (one minified module, nothing that is not used) and then compiled in an empty
- * folder: a compiled `node_modules` is twice as large and starts five times slower.
+ * The program is bundled first (one minified file, nothing that is not used) and then compiled in an empty
+ * folder: a compiled `node_modules` is twice as large and starts five times slower. The bundle is read with a code cache
+ * that a start of it has left (`code_cache.ts`). `--plain` leaves the cache to the runtime, for other entries.
  *
  * The runtime inside comes from, in this order: `DENORT_BIN` (with `MYCELIUM_COMPILE_DENO` as the compiler of the
  * same version, by default the Deno that runs this); `--download`, the compiling Deno's own download; else the
@@ -19,6 +20,7 @@ import { build, type Metafile, type Plugin } from "esbuild";
 import { builtinModules } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import manifest from "../deno.json" with { type: "json" };
+import { FILES, loaderSource, recordCache, WRAPPER } from "./code_cache.ts";
 import { getToolchain, RuntimeUnavailableError, type Target, TARGETS } from "./get_denort.ts";
 import type { BuildInfo } from "../src/edge/process/build_info.ts";
 
@@ -28,9 +30,9 @@ const ROOT = join(import.meta.dirname ?? ".", "..");
  * A small young generation bounds what load adds to the memory, at no measured cost: 1 MB instead of 2 saves an idle
  * node 2.7 MB. Without V8's middle compiler an idle node has 4.5 MB less, one under load 10, and serves `/status` as
  * fast. The optimizing compiler starts after 30 000 calls instead of 3 000: what an idle node does, the beacons of its
- * segment included, never wakes it, and its code alone is 6.5 MB (83.0 to 76.3 MB idle); a busy node gets there in seconds. Not `--no-lazy`: a start with a warm code cache takes 40 ms less, one without it 20 MB more. Not
- * `--optimize-for-size`: 3 MB of 93 less, and half the speed in code that lives in Maps. Not `--lite-mode`: it takes
- * WebAssembly away.
+ * segment included, never wakes it, and its code alone is 6.5 MB (83.0 to 76.3 MB idle); a busy node gets there in
+ * seconds. Not `--no-lazy`: the code cache holds what is needed already. Not `--optimize-for-size`: 3 MB of 93 less, and
+ * half the speed in code that lives in Maps. Not `--lite-mode`: it takes WebAssembly away.
  */
 const V8_FLAGS = "--max-semi-space-size=1,--no-maglev,--invocation-count-for-turbofan=30000";
 
@@ -96,8 +98,10 @@ const diet: Plugin = {
 export interface BundleOptions {
   /** First module, relative to the repository. */
   readonly entry: string;
-  /** Folder to write to; the first module becomes `mycelium.js` in it. */
-  readonly outdir: string;
+  /** File to write. */
+  readonly outfile: string;
+  /** A module, or the body of a function for {@linkcode loaderSource}. */
+  readonly form: "module" | "function";
   readonly info: BuildInfo;
 }
 
@@ -107,25 +111,36 @@ export interface BundleOptions {
  * @returns What went into it, as esbuild describes it.
  */
 export async function bundle(options: BundleOptions): Promise<Metafile> {
+  const { outfile } = options;
+  const form = options.form === "module" ? { format: "esm", banner: { js: BANNER } } as const : {
+    format: "cjs",
+    banner: { js: WRAPPER.banner },
+    footer: { js: WRAPPER.footer },
+    // A function has no import of its own: Deno's modules come by `require`.
+    supported: { "dynamic-import": false },
+  } as const;
   const { metafile } = await build({
+    ...form,
     absWorkingDir: ROOT,
-    entryPoints: { mycelium: options.entry },
-    outdir: options.outdir,
+    entryPoints: [options.entry],
+    outfile,
     bundle: true,
     // One file: its lazy parts start as fast as chunks of their own, and chunks miss the code cache (12 MB more memory).
     splitting: false,
     minify: true,
     platform: "node",
-    format: "esm",
     target: "esnext",
     conditions: ["deno", "node", "import"],
     legalComments: "none",
     logLevel: "error",
     metafile: true,
-    banner: { js: BANNER },
     define: { __MYCELIUM_BUILD__: JSON.stringify(options.info) },
     plugins: [nodePrefix, diet],
   });
+  // The bundler leaves tagged templates as they are. One such letter makes two bytes of each of a million.
+  const text = await Deno.readTextFile(outfile);
+  const escape = (letter: string) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  await Deno.writeTextFile(outfile, text.replaceAll(/[^\0-\x7f]/g, escape));
   return metafile;
 }
 
@@ -159,6 +174,7 @@ interface Options {
   readonly output: string;
   readonly download: boolean;
   readonly report: boolean;
+  readonly plain: boolean;
   readonly entry: string;
 }
 
@@ -167,7 +183,7 @@ function parseOptions(args: readonly string[]): Options {
     const at = args.findIndex((one) => one === name || one.startsWith(`${name}=`));
     return at < 0 ? undefined : args[at]!.includes("=") ? args[at]!.slice(name.length + 1) : args[at + 1];
   };
-  const known = /^--(target|output|entry)(=|$)|^--(download|report)$/;
+  const known = /^--(target|output|entry)(=|$)|^--(download|report|plain)$/;
   const stray = args.find((one, i) => !known.test(one) && !/^--(target|output|entry)$/.test(args[i - 1] ?? ""));
   if (stray !== undefined) throw usage(`unknown argument "${stray}"`);
   const wanted = value("--target") ?? Deno.build.target;
@@ -178,13 +194,14 @@ function parseOptions(args: readonly string[]): Options {
     output: resolve(ROOT, value("--output") ?? join("dist", `mycelium-${target}`)),
     download: args.includes("--download"),
     report: args.includes("--report"),
+    plain: args.includes("--plain"),
     entry: value("--entry") ?? "main.ts",
   };
 }
 
 function usage(cause: string): Error {
   return new Error(
-    `Cannot compile: ${cause}\nusage: deno task compile [--target TARGET] [--output FILE] [--download] [--report]`,
+    `Cannot compile: ${cause}\nusage: deno task compile [--target TARGET] [--output FILE] [--download] [--report] [--plain]`,
   );
 }
 
@@ -202,39 +219,61 @@ async function compile(options: Options): Promise<void> {
   const info = await buildInfo(options.target);
   const scratch = await Deno.makeTempDir({ prefix: "mycelium-compile-" });
   try {
-    const metafile = await bundle({ entry: options.entry, outdir: scratch, info });
+    const { target, plain } = options;
     await Deno.writeTextFile(join(scratch, "deno.json"), "{}");
     await Deno.mkdir(dirname(options.output), { recursive: true });
-    const args = [
-      "compile",
-      "--quiet",
-      "--no-check",
-      "--unstable-net",
-      // Not a list of rights: Deno lets a program read /proc and /sys, which a node measures itself by, with all
-      // rights only. The systemd unit confines the process instead.
-      "--allow-all",
-      `--v8-flags=${V8_FLAGS}`,
-      "--target",
-      options.target,
-      "--output",
-      options.output,
-      "mycelium.js",
-    ];
-    const { success } = await new Deno.Command(deno, {
-      args,
-      cwd: scratch,
-      stdin: "null",
-      env: {
-        ...(denort === undefined ? {} : { DENORT_BIN: denort }),
-        // The compiler overflows its default stack on some module graphs.
-        RUST_MIN_STACK: "268435456",
-        DENO_TLS_CA_STORE: "system,mozilla",
-        DENO_NO_UPDATE_CHECK: "1",
-      },
-      stdout: "inherit",
-      stderr: "inherit",
-    }).output().then((one) => one);
-    if (!success) throw new Error(`Cannot compile for ${options.target}: ${deno} compile failed, its words are above`);
+    const denoCompile = async (output: string, include: readonly string[]) => {
+      const args = [
+        "compile",
+        "--quiet",
+        "--no-check",
+        "--unstable-net",
+        // Not a list of rights: Deno lets a program read /proc and /sys, which a node measures itself by, with all
+        // rights only. The systemd unit confines the process instead.
+        "--allow-all",
+        `--v8-flags=${V8_FLAGS}`,
+        ...(plain ? [] : ["--no-code-cache"]),
+        ...include.flatMap((file) => ["--include", file]),
+        "--target",
+        target,
+        "--output",
+        output,
+        FILES.loader,
+      ];
+      const { success } = await new Deno.Command(deno, {
+        args,
+        cwd: scratch,
+        stdin: "null",
+        env: {
+          ...(denort === undefined ? {} : { DENORT_BIN: denort }),
+          // The compiler overflows its default stack on some module graphs.
+          RUST_MIN_STACK: "268435456",
+          DENO_TLS_CA_STORE: "system,mozilla",
+          DENO_NO_UPDATE_CHECK: "1",
+        },
+        stdout: "inherit",
+        stderr: "inherit",
+      }).output();
+      if (!success) throw new Error(`Cannot compile for ${target}: ${deno} compile failed, its words are above`);
+    };
+    const outfile = join(scratch, plain ? FILES.loader : FILES.app);
+    const metafile = await bundle({ entry: options.entry, outfile, form: plain ? "module" : "function", info });
+    const include: string[] = [];
+    if (!plain) {
+      include.push(FILES.app);
+      const cached = await recordCache({ folder: scratch, compile: denoCompile, runner: runnerOf(target) }).then(
+        () => true,
+        (error) => {
+          console.error(
+            `WARNING: ${target} gets no code cache, its starts take twice as long: ${error?.message ?? error}`,
+          );
+          return false;
+        },
+      );
+      if (cached) include.push(FILES.cache);
+      await Deno.writeTextFile(join(scratch, FILES.loader), loaderSource({ cached }));
+    }
+    await denoCompile(options.output, include);
     if (options.report) report(metafile);
     const bundled = Object.values(metafile.outputs).reduce((sum, one) => sum + one.bytes, 0);
     const { size } = await Deno.stat(options.output);
@@ -247,6 +286,13 @@ async function compile(options: Options): Promise<void> {
   } finally {
     await Deno.remove(scratch, { recursive: true });
   }
+}
+
+/** What runs a program for `target` on this machine. */
+function runnerOf(target: Target): readonly string[] {
+  if (target === Deno.build.target) return [];
+  const [arch] = target.split("-");
+  return [`qemu-${arch}-static`, "-L", `/usr/${arch}-linux-gnu`];
 }
 
 /** Prints the largest packages of the bundle. */

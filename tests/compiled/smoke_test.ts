@@ -19,6 +19,17 @@ Deno.test("compiled: version names the build", async () => {
   }
 });
 
+Deno.test("compiled: no code cache is left where others may write", async () => {
+  const home = await Deno.makeTempDir();
+  try {
+    assert.equal((await runProgram(COMPILED, ["version"], { home })).code, 0);
+    // TMPDIR is the same folder.
+    assert.deepEqual([...Deno.readDirSync(home)], []);
+  } finally {
+    await Deno.remove(home, { recursive: true });
+  }
+});
+
 Deno.test("compiled: the binary is one file of at most 102 MB", async () => {
   const { size, isFile } = await Deno.stat(COMPILED[0]);
   assert.ok(isFile);

@@ -1,0 +1,137 @@
+/**
+ * The code cache inside the compiled program: what V8 makes of the source, recorded after one start of a node, so that
+ * no start has to compile a function.
+ *
+ * The runtime would make a cache of its own at the first start on each machine. It is made before any function has run,
+ * so it lacks nearly all of them, and it lies in a folder for temporary files, where others may write. This one is part of the program.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+
+/** The module that starts the program, and beside it the bundle and its cache. */
+export const FILES = { loader: "mycelium.js", app: "mycelium.app", cache: "mycelium.cache" } as const;
+
+/** What stands around the bundle, a CommonJS module: a function, and strict, as the code of modules is. */
+export const WRAPPER = {
+  banner: '(function(require,module,exports,__filename,__dirname){"use strict";',
+  footer: "})",
+} as const;
+
+/** Milliseconds until a recorded node must be ready; an emulated one is 20 times slower. */
+const READY_TIMEOUT_MS = 120_000;
+/** Milliseconds after that in which it does what follows a start. */
+const SETTLE_MS = 300;
+
+/**
+ * Source of the module that runs the bundle, with V8's cache of it where there is one.
+ *
+ * V8 uses the bundle where it lies in the program, since it is ASCII; the bytes of the cache are given back at once.
+ *
+ * @param options.cached Whether the program holds a cache.
+ */
+export function loaderSource(options: { readonly cached: boolean }): string {
+  return options.cached
+    ? start('const cachedData=Deno.readFileSync(dir+"/mycelium.cache");', "cachedData.buffer.transfer(0);")
+    : start("const cachedData=undefined;", "");
+}
+
+/**
+ * Source of a loader that writes the cache to `path` at SIGUSR2; where the file is there already, it prints instead
+ * whether V8 takes it.
+ */
+function recorderSource(path: string): string {
+  const to = JSON.stringify(path);
+  return start(
+    `let cachedData;try{cachedData=Deno.readFileSync(${to})}catch{}`,
+    'if(cachedData){console.log(script.cachedDataRejected?"refused":"taken");Deno.exit()}' +
+      'Deno.addSignalListener("SIGUSR2",()=>{' +
+      `Deno.writeFileSync(${to}+".new",script.createCachedData());Deno.renameSync(${to}+".new",${to})});`,
+  );
+}
+
+function start(before: string, after: string): string {
+  return [
+    'import{Script}from"node:vm";import{createRequire}from"node:module";',
+    'const dir=import.meta.dirname,filename=dir+"/mycelium.js";',
+    before,
+    'const script=new Script(Deno.readTextFileSync(dir+"/mycelium.app"),{filename,cachedData});',
+    after,
+    "const module={exports:{}};",
+    "script.runInThisContext()(createRequire(import.meta.url),module,module.exports,filename,dir);",
+    "await module.exports.ended;",
+  ].join("\n");
+}
+
+/** Options of {@linkcode recordCache}. */
+export interface RecordOptions {
+  /** Folder with the bundle; the cache is written to it. */
+  readonly folder: string;
+  /** Makes a program of the loader and these files in the folder; it must have the runtime and flags of the real one. */
+  compile(output: string, include: readonly string[]): Promise<void>;
+  /** Words before the program's, for example an emulator. */
+  readonly runner: readonly string[];
+}
+
+/**
+ * Runs a node of a network of one, on loopback in a new folder, and records what V8 has compiled for it.
+ *
+ * @throws {Error} Where the node does not run here, or V8 does not take the cache.
+ */
+export async function recordCache(options: RecordOptions): Promise<void> {
+  const { folder, runner } = options;
+  const program = join(folder, "recorder");
+  const cache = join(folder, FILES.cache);
+  const home = join(folder, "home");
+  await Deno.mkdir(home);
+  await Deno.writeTextFile(join(folder, FILES.loader), recorderSource(cache));
+  await options.compile(program, [FILES.app]);
+  const [command = program, ...args] = [...runner, program];
+  const common = {
+    cwd: home,
+    env: { HOME: home, PATH: Deno.env.get("PATH") ?? "", NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
+    clearEnv: true,
+    stdin: "null",
+  } as const;
+  const words = ["up", "--json", "--network", "record", "--state", join(home, "state"), "--http", "127.0.0.1:0"];
+  const alone = ["--listen", "127.0.0.1", "--port", "0", "--no-mdns", "--no-multicast", "--no-broadcast"];
+  const node = new Deno.Command(command, {
+    ...common,
+    args: [...args, ...words, ...alone],
+    stdout: "piped",
+    stderr: "null",
+    signal: AbortSignal.timeout(READY_TIMEOUT_MS),
+  }).spawn();
+  try {
+    await firstOutput(node.stdout);
+    await sleep(SETTLE_MS);
+    node.kill("SIGUSR2");
+    for (let waitedMs = 0; !(await exists(cache)); waitedMs += 50) {
+      if (waitedMs > READY_TIMEOUT_MS) throw new Error("the node wrote no code cache");
+      await sleep(50);
+    }
+  } finally {
+    node.kill("SIGKILL");
+    await node.status;
+  }
+  const { stdout } = await new Deno.Command(command, { ...common, args, stderr: "null" }).output();
+  const answer = new TextDecoder().decode(stdout).trim();
+  if (answer !== "taken") throw new Error(`V8 does not take the code cache: "${answer}"`);
+}
+
+/** Waits until the node has printed `{"event":"ready", …}`, its only output. */
+async function firstOutput(stream: ReadableStream<Uint8Array>): Promise<void> {
+  for await (const chunk of stream) {
+    if (new TextDecoder().decode(chunk).includes('"ready"')) return;
+  }
+  throw new Error("the node ended before it was ready");
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(() => true, () => false);
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
