@@ -61,10 +61,10 @@ export interface AgentView {
 /** Methods that a node answers to one that has not shown a credential. */
 const OPEN_METHODS = new Set(["join.hello", "join.register", "renew", "session.hello", "exec"]);
 
-/** Everything that a node decides. */
 /** Stages in which a node shows its credential to whom it dialed: it is fresh, or the network has taken it already. */
 const GREETING: ReadonlySet<Stage> = new Set(["verifying", "verified"]);
 
+/** Everything that a node decides. */
 export class Agent {
   readonly #ctx: Context;
   readonly #machine: JoinMachine;
@@ -360,7 +360,10 @@ export class Agent {
 
   /** Channels that were opened from here before this node could show itself to their other ends. */
   #greetOpened(): void {
+    const { stage, contact } = this.#machine;
     for (const [nodeId, session] of this.#ctx.sessions) {
+      // The node that it joins by hears of it from the joiner.
+      if (stage === "verifying" && nodeId === contact) continue;
       if (session.peer.direction === "outbound" && !session.introduced) this.#exchange.greet(nodeId);
     }
   }
@@ -392,10 +395,7 @@ export class Agent {
     const before = this.#machine.stage;
     this.#joiner.feed({ type: "connectivity", reachable, nowMs: this.#ctx.nowMs });
     if (before !== this.#machine.stage) {
-    const { stage, contact } = this.#machine;
       this.#ctx.log("info", "connectivity", reachable ? "Other members are reachable" : "No other member is reachable");
-      // The node that it joins by hears of it from the joiner.
-      if (stage === "verifying" && nodeId === contact) continue;
     }
   }
 

@@ -544,9 +544,11 @@ export class Exchange {
       if (row.record.seq > (state.self?.record.seq ?? 0)) state.seq = row.record.seq;
       return undefined;
     }
+    const known = state.members.get(row.nodeId) !== undefined;
     const merged = state.members.merge(row, this.ctx.nowMs + CLOCK_SKEW_MS);
     if (!merged) return undefined;
     this.ctx.persist([[KEYS.member(row.nodeId), encodeCbor(rowValue(merged))]]);
+    if (!known) logListed(this.ctx, merged);
     this.changed("member");
     return merged;
   }
@@ -567,16 +569,19 @@ export class Exchange {
     return chain;
   }
 
-    const known = state.members.get(row.nodeId) !== undefined;
   #revocations(): CborValue {
     return [...this.ctx.state.revocations.entries()].map(([, one]) => envelopeValue(one.envelope));
   }
-    if (!known) logListed(this.ctx, merged);
 
   #revocationDigest(): Uint8Array {
     const names = [...this.ctx.state.revocations.entries()].map(([name]) => name).sort();
     return hashParts("mycelium/revocation-digest/v1", ...names.map(utf8)).slice(0, 8);
   }
+}
+
+/** Writes into the log that a member is listed here from now on; whether it can be reached shows later. */
+export function logListed(ctx: Context, row: Member): void {
+  ctx.log("info", "member-listed", `${row.membership.name} is a member`, { node: row.nodeId });
 }
 
 /** Whether both sides have shown themselves to each other, as far as this one can tell. */
@@ -595,8 +600,3 @@ function recent(chain: AuthorityChain): readonly SignedEpoch[] {
 
 /** Reads the body of `seen`. */
 export const readSeen = record({ n: readNodeId });
-/** Writes into the log that a member is listed here from now on; whether it can be reached shows later. */
-export function logListed(ctx: Context, row: Member): void {
-  ctx.log("info", "member-listed", `${row.membership.name} is a member`, { node: row.nodeId });
-}
-
