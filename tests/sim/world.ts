@@ -9,7 +9,6 @@
  * @module
  */
 
-import { createHash, type Hash } from "node:crypto";
 import { Agent, type AgentView } from "../../src/agent/agent.ts";
 import type { SignedCommand } from "../../src/agent/commands.ts";
 import type { AgentConfig } from "../../src/agent/context.ts";
@@ -26,6 +25,7 @@ import { type Entropy, type Rng, seededRng } from "../../src/core/rng.ts";
 import type { Role } from "../../src/core/roles.ts";
 import { CREDENTIAL_LIFETIME_MS } from "../../src/identity/credential.ts";
 import { Agenda } from "./heap.ts";
+import { Trace } from "./trace.ts";
 
 /** 2026-01-01, milliseconds since the epoch: when every world begins. */
 export const WORLD_START_MS = 1_767_225_600_000;
@@ -58,8 +58,12 @@ export interface WorldOptions {
   readonly seed: number;
   /** One-way delay of a message, drawn evenly: messages overtake each other within it. @default 1 to 20 ms */
   readonly latencyMs?: { readonly min: number; readonly max: number };
-  /** Messages in a million that have to be sent again, half a second later. @default 0 */
+  /** Messages in a million that have to be sent again, half a second later; datagrams are gone. @default 0 */
   readonly lossPpm?: number;
+  /** Datagrams in a million that arrive twice. @default 0 */
+  readonly repeatPpm?: number;
+  /** Messages and datagrams in a million that take up to two seconds more: all others overtake them. @default 0 */
+  readonly latePpm?: number;
   /** Whether nodes on the same segment hear each other's beacons. @default true */
   readonly lan?: boolean;
   /** Silence after which a channel is closed. @default 15000 */
@@ -77,6 +81,11 @@ export interface HostOptions {
   readonly clockOffsetMs?: number;
   /** By how many millionths its clock is fast. */
   readonly driftPpm?: number;
+  /**
+   * Longest time until what it stores is durable: several persists may wait and are then made durable in order,
+   * and what still waits when it dies is gone. 0: at once. @default 0
+   */
+  readonly diskMs?: number;
 }
 
 /** How a request ended. */
@@ -93,10 +102,22 @@ export type ControlAnswer =
 interface Channel {
   readonly id: number;
   readonly ends: readonly [Host, Host | Puppet];
+  /** Whom each end had at the other: a machine that lost its disk is somebody else. */
+  readonly ids: readonly [string, string];
   readonly lives: readonly [number, number];
   readonly binding: Uint8Array | undefined;
   /** Since when no packet gets through in one direction or the other. */
   silentSinceMs: number | undefined;
+}
+
+/** What a host sent. */
+export interface Sent {
+  /** Requests and answers, lost ones included, each once. */
+  messages: number;
+  /** Bytes of their bodies. */
+  bytes: number;
+  datagrams: number;
+  datagramBytes: number;
 }
 
 /** One machine. */
@@ -121,12 +142,22 @@ export class Host {
   stepsPerSecondMax = 0;
   timer = 0;
   pacer = 0;
+  /** How far its clock is ahead, drift apart; may jump. */
+  clockOffsetMs: number;
+  /** Persist effects that are not durable yet, oldest first, where its disk takes time. */
+  readonly unsynced: { readonly puts: readonly (readonly [string, Uint8Array | null])[]; readonly done: () => void }[] =
+    [];
+  syncing = false;
+  /** What it sent since the counters were reset. */
+  readonly sent: Sent = { messages: 0, bytes: 0, datagrams: 0, datagramBytes: 0 };
   readonly calls = new Map<
     number,
     { readonly channel: Channel | undefined; readonly method: string; readonly sentMs: number }
   >();
 
-  constructor(readonly name: string, readonly index: number, readonly options: HostOptions) {}
+  constructor(readonly name: string, readonly index: number, readonly options: HostOptions) {
+    this.clockOffsetMs = options.clockOffsetMs ?? 0;
+  }
 
   /** Known from its first start on. */
   nodeId = "";
@@ -137,7 +168,7 @@ export class Host {
   }
 
   get ip(): string {
-    return `10.1.0.${this.index + 1}`;
+    return `10.1.${this.index >> 7}.${(this.index & 127) + 1}`;
   }
 
   get capabilities(): Capabilities {
@@ -171,11 +202,13 @@ export class World {
   readonly rng: Rng;
   latencyMs: { readonly min: number; readonly max: number };
   lossPpm: number;
+  repeatPpm: number;
+  latePpm: number;
   steps = 0;
   readonly #options: WorldOptions;
   readonly #agenda = new Agenda();
-  readonly #trace: Hash = createHash("sha256");
-  readonly #recent: string[] = [];
+  readonly #trace = new Trace(160);
+  readonly #byIp = new Map<string, Host | Puppet>();
   readonly #inbound = new Map<number, (answer: Answer) => void>();
   #nextId = 1;
 
@@ -184,22 +217,25 @@ export class World {
     this.rng = seededRng(options.seed);
     this.latencyMs = options.latencyMs ?? { min: 1, max: 20 };
     this.lossPpm = options.lossPpm ?? 0;
+    this.repeatPpm = options.repeatPpm ?? 0;
+    this.latePpm = options.latePpm ?? 0;
   }
 
   /** Hash over everything that happened so far. */
   traceHash(): string {
-    return this.#trace.copy().digest("hex");
+    return this.#trace.digest();
   }
 
   /** The last things that happened, for a failure's message. */
   recent(): string {
-    return this.#recent.join("\n");
+    return this.#trace.recent();
   }
 
   /** Adds a machine; it is off until {@linkcode boot}. */
   addHost(name: string, options: HostOptions = {}): Host {
     const host = new Host(name, this.hosts.length, options);
     this.hosts.push(host);
+    this.#byIp.set(host.ip, host);
     return host;
   }
 
@@ -207,6 +243,7 @@ export class World {
   addPuppet(name: string, keyPair: KeyPair): Puppet {
     const puppet = new Puppet(name, keyPair, `10.2.0.${this.puppets.length + 1}`);
     this.puppets.push(puppet);
+    this.#byIp.set(puppet.ip, puppet);
     return puppet;
   }
 
@@ -243,6 +280,8 @@ export class World {
     host.timer += 1;
     host.pacer += 1;
     host.calls.clear();
+    host.unsynced.length = 0;
+    host.syncing = false;
     const open = [...host.channels.values()];
     host.channels.clear();
     for (const channel of open) {
@@ -253,6 +292,20 @@ export class World {
     }
   }
 
+  /** The machine is given a new disk: what comes back is a stranger, with a new key and without a network. */
+  wipe(host: Host): void {
+    if (host.agent) this.crash(host);
+    this.#note(`${host.name} loses its disk`);
+    host.disk.clear();
+    host.nodeId = "";
+  }
+
+  /** Sets a host's clock. */
+  jumpClock(host: Host, ms: number): void {
+    this.#note(`${host.name} clock jumps ${ms}`);
+    host.clockOffsetMs += ms;
+  }
+
   /** Crashes and starts again. */
   restart(host: Host): void {
     this.crash(host);
@@ -261,8 +314,8 @@ export class World {
 
   /** The time that a host's clock shows. */
   local(host: Host): number {
-    const { clockOffsetMs = 0, driftPpm = 0 } = host.options;
-    return Math.floor(this.nowMs + clockOffsetMs + ((this.nowMs - WORLD_START_MS) * driftPpm) / 1e6);
+    const { driftPpm = 0 } = host.options;
+    return Math.floor(this.nowMs + host.clockOffsetMs + ((this.nowMs - WORLD_START_MS) * driftPpm) / 1e6);
   }
 
   /** Lets no packet through from any of `from` to any of `to`; both ways unless `oneWay`. */
@@ -455,10 +508,11 @@ export class World {
     if (effect.type !== "log") this.#note(`${host.name} -> ${describeEffect(effect)}`, bodyOf(effect));
     switch (effect.type) {
       case "persist":
-        for (const [key, value] of effect.puts) {
-          if (value) host.disk.set(key, value.slice());
-          else host.disk.delete(key);
+        if (host.options.diskMs) {
+          host.unsynced.push({ puts: effect.puts, done: () => this.#carryOut(host, life, effect.then) });
+          return this.#sync(host);
         }
+        store(host, effect.puts);
         return this.#carryOut(host, life, effect.then);
       case "start-network":
         host.network = toHex(effect.networkId);
@@ -519,6 +573,23 @@ export class World {
     }
   }
 
+  /** Group commit: what waits when the disk is free is made durable together, then carried on with in order. */
+  #sync(host: Host): void {
+    if (host.syncing) return;
+    host.syncing = true;
+    this.#later(host, this.rng.below(host.options.diskMs!) + 1, () => {
+      host.syncing = false;
+      const group = host.unsynced.splice(0);
+      for (const { puts } of group) store(host, puts);
+      const { life } = host;
+      for (const { done } of group) {
+        if (host.life !== life || !host.agent) return;
+        done();
+      }
+      if (host.life === life && host.unsynced.length > 0) this.#sync(host);
+    });
+  }
+
   /** What `edge/commands.ts` does with the verbs that change the node. */
   #command(host: Host, command: SignedCommand): void {
     const mode = ({
@@ -549,7 +620,7 @@ export class World {
     const fail = (code: string, waitMs: number) =>
       this.#later(host, waitMs, () => end({ ok: false, code, message: `dial ${address}` }));
     this.#later(host, this.#delay() + this.#delay(), () => {
-      const target = [...this.hosts, ...this.puppets].find((one) => one.ip === parsed?.host);
+      const target = parsed && this.#byIp.get(parsed.host);
       if (!host.network || !target || this.#isBlocked(host, target)) return fail("timeout", 5_000);
       if (target instanceof Host && (!target.agent || !target.network)) {
         return this.rng.below(2) === 0 ? fail("unreachable", 1) : fail("timeout", 5_000);
@@ -605,7 +676,7 @@ export class World {
     const id = this.#nextId++;
     // One in four has no binding, as over TCP.
     const binding = this.rng.below(4) === 0 ? undefined : sha256(utf8(`channel ${this.#options.seed} ${id}`));
-    return { id, ends: [a, b], lives: [a.life, b.life], binding, silentSinceMs: undefined };
+    return { id, ends: [a, b], ids: [a.nodeId, b.nodeId], lives: [a.life, b.life], binding, silentSinceMs: undefined };
   }
 
   /** Both ends notice silence: packets lost in one direction take the acknowledgements with them. */
@@ -636,7 +707,7 @@ export class World {
   }
 
   #holds(end: Host, channel: Channel): boolean {
-    return [...end.channels.values()].includes(channel);
+    return end.channels.get(otherId(channel, end)) === channel;
   }
 
   /** One end closes: it knows at once, the other one message later. */
@@ -651,9 +722,8 @@ export class World {
 
   #closeEnd(channel: Channel, end: Host, reason: string): void {
     if (!end.agent) return;
-    const found = [...end.channels].find(([, one]) => one === channel);
-    if (!found) return;
-    const [nodeId] = found;
+    const nodeId = otherId(channel, end);
+    if (end.channels.get(nodeId) !== channel) return;
     end.channels.delete(nodeId);
     const life = end.life;
     this.dispatch(end, { type: "peer-down", nowMs: this.local(end), nodeId, reason });
@@ -668,13 +738,18 @@ export class World {
     const channel = host.channels.get(nodeId);
     if (!channel) return;
     const target = otherEnd(channel, host);
-    if (!(target instanceof Host) || this.blocked.has(`${host.name}>${target.name}`)) return;
-    if (this.rng.below(1_000_000) < this.lossPpm) return;
+    host.sent.datagrams += 1;
+    host.sent.datagramBytes += bytes.length;
+    if (!(target instanceof Host) || this.blocked.size > 0 && this.blocked.has(`${host.name}>${target.name}`)) return;
+    if (this.lossPpm > 0 && this.rng.below(1_000_000) < this.lossPpm) return;
     const [from, { life }] = [host.nodeId, target];
-    this.#after(this.#delay(), () => {
-      if (target.life !== life || !this.#holds(target, channel)) return;
-      this.dispatch(target, { type: "datagram", nowMs: this.local(target), from, bytes });
-    });
+    const copies = this.repeatPpm > 0 && this.rng.below(1_000_000) < this.repeatPpm ? 2 : 1;
+    for (let i = 0; i < copies; i++) {
+      this.#after(this.#delay(), () => {
+        if (target.life !== life || !this.#holds(target, channel)) return;
+        this.dispatch(target, { type: "datagram", nowMs: this.local(target), from, bytes });
+      });
+    }
   }
 
   #call(host: Host, effect: AgentEffect & { readonly type: "call" }): void {
@@ -723,9 +798,8 @@ export class World {
           throw new Error(`${target.name} left ${method} of ${host.name} unanswered\n${this.recent()}`);
         }
       };
-      // A registrar may ask another issuer first, which ends with its own deadline; all else is answered at once.
-      if (method === "join.register") this.#after(30_000, check);
-      else check();
+      // It may have to ask another node first, which ends with its own deadline.
+      this.#after(Math.max(timeoutMs, 30_000), check);
     });
   }
 
@@ -740,9 +814,16 @@ export class World {
     tries = 0,
   ): void {
     const life = from.life;
+    if (tries === 0 && from instanceof Host) {
+      from.sent.messages += 1;
+      from.sent.bytes += body.length;
+    }
     this.#after(this.#delay(), () => {
       if (from.life !== life || from instanceof Host && !from.agent) return;
-      if (this.blocked.has(`${from.name}>${to.name}`) || this.rng.below(1_000_000) < this.lossPpm) {
+      if (
+        this.blocked.size > 0 && this.blocked.has(`${from.name}>${to.name}`) ||
+        this.lossPpm > 0 && this.rng.below(1_000_000) < this.lossPpm
+      ) {
         if (tries < 60) this.#after(500, () => this.#send(from, to, kind, method, body, arrive, tries + 1));
         return;
       }
@@ -818,11 +899,13 @@ export class World {
   }
 
   #isBlocked(a: Host | Puppet, b: Host | Puppet): boolean {
+    if (this.blocked.size === 0) return false;
     return this.blocked.has(`${a.name}>${b.name}`) || this.blocked.has(`${b.name}>${a.name}`);
   }
 
   #delay(): number {
-    return this.latencyMs.min + this.rng.below(this.latencyMs.max - this.latencyMs.min + 1);
+    const late = this.latePpm > 0 && this.rng.below(1_000_000) < this.latePpm ? this.rng.below(2_000) : 0;
+    return this.latencyMs.min + this.rng.below(this.latencyMs.max - this.latencyMs.min + 1) + late;
   }
 
   #after(waitMs: number, run: () => void): void {
@@ -842,11 +925,14 @@ export class World {
   }
 
   #note(line: string, body?: Uint8Array): void {
-    const stamped = `${this.nowMs - WORLD_START_MS} ${line}`;
-    this.#trace.update(stamped);
-    if (body) this.#trace.update(body);
-    this.#recent.push(stamped);
-    if (this.#recent.length > 120) this.#recent.shift();
+    this.#trace.add(`${this.nowMs - WORLD_START_MS} ${line}`, body);
+  }
+}
+
+function store(host: Host, puts: readonly (readonly [string, Uint8Array | null])[]): void {
+  for (const [key, value] of puts) {
+    if (value) host.disk.set(key, value.slice());
+    else host.disk.delete(key);
   }
 }
 
@@ -866,6 +952,10 @@ export function entropyOf(seed: string): Entropy {
 
 function otherEnd(channel: Channel, host: Host): Host | Puppet {
   return channel.ends[0] === host ? channel.ends[1] : channel.ends[0];
+}
+
+function otherId(channel: Channel, host: Host): string {
+  return channel.ends[0] === host ? channel.ids[1] : channel.ids[0];
 }
 
 function bodyOf(effect: AgentEffect): Uint8Array | undefined {
