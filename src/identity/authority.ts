@@ -145,6 +145,16 @@ export class AuthorityChain {
     return one ? epochHash(one.signed.payload) : undefined;
   }
 
+  /** Issuers of an epoch of the chain, sorted; none where it has no epoch of that number. */
+  issuersAt(epoch: number): readonly Uint8Array[] {
+    return this.#epochs[epoch - 1]?.epoch.issuers ?? [];
+  }
+
+  /** The chain as it was when `epoch` was its newest. */
+  upTo(epoch: number): AuthorityChain {
+    return new AuthorityChain(this.networkId, this.genesisKey, this.#epochs.slice(0, Math.max(0, epoch)));
+  }
+
   /** Signed epochs from number `first` on. */
   since(first: number): readonly SignedEpoch[] {
     return this.#epochs.slice(Math.max(0, first - 1)).map((one) => one.signed);
