@@ -10,12 +10,9 @@ import {
 } from "@libp2p/interface";
 import { createLibp2p } from "libp2p";
 import { tcp } from "@libp2p/tcp";
-import { noise } from "@chainsafe/libp2p-noise";
-import { yamux } from "@chainsafe/libp2p-yamux";
-import { preSharedKey } from "@libp2p/pnet";
 import { privateKeyFromRaw } from "@libp2p/crypto/keys";
 import { multiaddr } from "@multiformats/multiaddr";
-import { concatBytes, toHex, utf8 } from "../../core/bytes.ts";
+import { concatBytes, toHex } from "../../core/bytes.ts";
 import { hkdfSha256, type KeyPair } from "../../core/crypto.ts";
 import { formatAddress, nodeIdOf, parseAddress } from "../../core/ids.ts";
 import { LIMITS } from "../../core/limits.ts";
@@ -27,7 +24,6 @@ import {
   type NetworkHandlers,
   type Peer,
 } from "../../ports/network.ts";
-import { noiseCrypto } from "./noise_crypto.ts";
 import { expandListening, isWildcard, type Listening, mergeWildcards, parseListen, plainHost } from "./addresses.ts";
 import { type ByteStream, LibP2pByteStream } from "./byte_stream.ts";
 import { prepareEntropy } from "./entropy.ts";
@@ -42,6 +38,7 @@ import {
 import type { Verdict } from "./quic_auth.ts";
 import { type QuicChannel, QuicTransport } from "./quic_transport.ts";
 import { callOver, serveCall } from "./rpc.ts";
+import { tcpSecurity } from "./tcp_security.ts";
 import { readOpening, writeOpening } from "./opening.ts";
 
 /** Options of {@linkcode createP2pNetwork}. */
@@ -204,7 +201,6 @@ class P2pNetwork implements Network {
     const keepAliveMs = this.#keepAliveMs;
     const idleTimeoutMs = this.#options.idleTimeoutMs ?? 3 * keepAliveMs;
     const privateKey = privateKeyFromRaw(concatBytes(keyPair.seed, keyPair.publicKey)) as PrivateKey;
-    const psk = hkdfSha256(discoverySecret, "mycelium/pnet/v1");
     const transports: unknown[] = [];
     if (this.#transports.has("quic")) {
       transports.push((components: never) => {
@@ -241,16 +237,11 @@ class P2pNetwork implements Network {
         )
       );
     }
-    const cipher = noiseCrypto();
     const host = await createLibp2p({
       privateKey,
       addresses: { listen: this.#listen.map(listenText) },
       transports: transports as never,
-      connectionEncrypters: [noise(cipher ? { crypto: cipher } : {})],
-      streamMuxers: [yamux({ enableKeepAlive: false })],
-      connectionProtector: preSharedKey({
-        psk: utf8(`/key/swarm/psk/1.0.0/\n/base16/\n${toHex(psk)}`),
-      }),
+      ...tcpSecurity(hkdfSha256(discoverySecret, "mycelium/pnet/v1")),
       connectionMonitor: { enabled: false },
       connectionManager: {
         // Limits of this class and of the transports hold instead; libp2p's start a timer for each address they see.
