@@ -26,6 +26,7 @@ import { sealMember } from "../membership/record.ts";
 import type { Member } from "../membership/table.ts";
 import { openAssignment, sealAssignment, sealProfile } from "../spore/profile.ts";
 import { AuthorityKeeper } from "./authority_keeper.ts";
+import { Broadcast } from "./broadcast.ts";
 import { COMMAND_VERBS, commandBody, CommandGate, type CommandVerb, sealCommand } from "./commands.ts";
 import { type AgentConfig, Context, DEFERRED, Refusal, type Session } from "./context.ts";
 import type { ControlRequest, CoreRequest } from "./control.ts";
@@ -75,6 +76,7 @@ export class Agent {
   readonly #keeper: AuthorityKeeper;
   readonly #links: Links;
   readonly #gate: CommandGate;
+  readonly #broadcast: Broadcast;
   /** The protocols that stand by themselves. */
   readonly #parts: readonly Part[];
   readonly #served: ReadonlyMap<string, Part>;
@@ -97,10 +99,13 @@ export class Agent {
     this.#exchange.sessionUp = (nodeId) => {
       if (this.#partsStarted) { for (const part of this.#parts) part.sessionUp?.(nodeId); }
     };
+    this.#broadcast = new Broadcast(this.#ctx);
+    this.#broadcast.handle("news", (from, body) => this.#exchange.hear(from, body) ? "accept" : "ignore");
+    this.#exchange.broadcast = (body, has) => this.#broadcast.publish("news", body, has);
     this.#registrar = new Registrar(this.#ctx, this.#exchange);
     this.#keeper = new AuthorityKeeper(this.#ctx, this.#exchange);
     this.#links = new Links(this.#ctx, (reachable) => this.#connectivity(reachable));
-    this.#parts = [];
+    this.#parts = [this.#broadcast];
     this.#served = new Map(this.#parts.flatMap((part) => part.methods.map((method) => [method, part])));
     this.#answered = new Map(this.#parts.flatMap((part) => part.verbs.map((verb) => [verb, part])));
     this.#joiner = new Joiner(

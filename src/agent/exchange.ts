@@ -1,14 +1,23 @@
 /**
  * What members tell each other: sessions, members, authority epochs, revocations, the profile.
  *
- * News is pushed on arrival (to everybody by its origin, to three by each who passes it on); a digest with
- * one random member every minute repairs what was lost.
+ * News is broadcast on arrival; a digest with one random member every minute repairs what was lost.
  *
  * @module
  */
 
 import { equalBytes, utf8 } from "../core/bytes.ts";
-import { array, bytes, type CborValue, encodeCbor, optional, record, uint, WireError } from "../core/codec.ts";
+import {
+  array,
+  bytes,
+  type CborValue,
+  decodeAs,
+  encodeCbor,
+  optional,
+  record,
+  uint,
+  WireError,
+} from "../core/codec.ts";
 import { hashParts } from "../core/crypto.ts";
 import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
 import { nodeIdOf, readNodeId } from "../core/ids.ts";
@@ -31,6 +40,7 @@ import {
   EPOCHS_IN_MESSAGE_MAX,
   KEYS,
   openRow,
+  type Put,
   readEpochs,
   readRows,
   rowValue,
@@ -39,8 +49,8 @@ import {
 /** A channel to a member that is no session after so long is worth an introduction of our own. */
 const HALF_MS = 5_000;
 const INTRODUCE = { baseMs: 3_000, maxMs: 120_000 } as const;
-/** Fan-out of what is passed on. */
-const FANOUT = 3;
+/** Epochs in one broadcast. */
+const EPOCHS_IN_NEWS_MAX = 16;
 /** Time between two digests. */
 export const SYNC_EVERY_MS = 60_000;
 /** Rows in one message. */
@@ -95,6 +105,8 @@ export class Exchange {
   startedMs = 0;
   /** A member has shown its credential: told to the parts. */
   sessionUp: (nodeId: string) => void = () => {};
+  /** Broadcasts a body of news. `has`: a member that has it already. */
+  broadcast: (body: Uint8Array, has?: string) => void = () => {};
   /** Asks a node for a new credential: the registrar's part. */
   renew: (nodeId: string) => void = () => {};
   #nextSyncMs = 0;
@@ -174,6 +186,12 @@ export class Exchange {
     return {};
   }
 
+  /** Takes in news that was broadcast; returns whether any of it was new. @throws {WireError} Where it is none. */
+  hear(from: string, body: Uint8Array): boolean {
+    // What is new is passed on as it came: telling it once more would be another message.
+    return this.#learn(decodeAs(body, readNews), from, false);
+  }
+
   /** Serves `sync`. */
   sync(body: CborValue): CborValue {
     const { state } = this.ctx;
@@ -194,17 +212,20 @@ export class Exchange {
     };
   }
 
-  /** Tells other members. `from` has it already. */
+  /**
+   * Tells other members. `from` has it already.
+   *
+   * One item a message: whoever tells the same item sends the same bytes, and those are broadcast once only.
+   */
   tell(news: News, from?: string): void {
-    const peers = this.ctx.memberPeers().filter((one) => one !== from);
-    const whom = from === undefined ? peers : shuffled(peers, this.ctx.rng).slice(0, FANOUT);
-    const value: CborValue = {
-      m: news.rows?.map(rowValue),
-      es: news.epochs?.map(signedEpochValue),
-      r: news.revocations?.map(envelopeValue),
-      p: news.profile ? envelopeValue(news.profile) : undefined,
-    };
-    for (const nodeId of whom) this.ctx.call(nodeId, "push", value, 10_000, () => {});
+    const say = (value: CborValue) => this.broadcast(encodeCbor(value), from);
+    const epochs = news.epochs ?? [];
+    for (let at = 0; at < epochs.length; at += EPOCHS_IN_NEWS_MAX) {
+      say({ es: epochs.slice(at, at + EPOCHS_IN_NEWS_MAX).map(signedEpochValue) });
+    }
+    for (const one of news.revocations ?? []) say({ r: [envelopeValue(one)] });
+    for (const row of news.rows ?? []) say({ m: [rowValue(row)] });
+    if (news.profile) say({ p: envelopeValue(news.profile) });
   }
 
   /** Regular work; returns when it wants to be woken. */
@@ -373,6 +394,28 @@ export class Exchange {
     return fresh;
   }
 
+  /**
+   * Puts another chain in the place of ours, from an epoch on: what the genesis key has decided after a split.
+   *
+   * @param chain The whole chain that counts, verified.
+   * @param fromEpoch Number of the first epoch that differs.
+   */
+  replaceChain(chain: AuthorityChain, fromEpoch: number): void {
+    const { state } = this.ctx;
+    const before = this.#chain();
+    state.network!.chain = chain;
+    // What was signed for the other half binds nobody any more.
+    state.signedEpoch = undefined;
+    const puts: Put[] = [[KEYS.signedEpoch, null]];
+    for (let n = fromEpoch; n <= Math.max(before.epoch, chain.epoch); n++) {
+      const [signed] = chain.since(n);
+      puts.push([KEYS.epoch(n), signed && n <= chain.epoch ? epochBytes(signed) : null]);
+    }
+    this.ctx.persist(puts);
+    this.#renewSignatures();
+    this.changed("authority");
+  }
+
   /** Signs again what only an issuer that has left the chain had signed: revocations and the profile. */
   #renewSignatures(): void {
     const { state, nowMs } = this.ctx;
@@ -470,12 +513,16 @@ export class Exchange {
     }
   }
 
-  #learn(news: {
-    readonly m?: readonly { readonly m: Envelope; readonly c: Envelope }[] | undefined;
-    readonly es?: readonly SignedEpoch[] | undefined;
-    readonly r?: readonly Envelope[] | undefined;
-    readonly p?: Envelope | undefined;
-  }, from: string): void {
+  #learn(
+    news: {
+      readonly m?: readonly { readonly m: Envelope; readonly c: Envelope }[] | undefined;
+      readonly es?: readonly SignedEpoch[] | undefined;
+      readonly r?: readonly Envelope[] | undefined;
+      readonly p?: Envelope | undefined;
+    },
+    from: string,
+    tell = true,
+  ): boolean {
     const { ctx } = this;
     const epochs = this.#epochs(news.es ?? []);
     const revocations = (news.r ?? []).filter((one) => this.learnRevocation(one));
@@ -506,9 +553,9 @@ export class Exchange {
       if (merged) rows.push(merged);
     }
     const profile = news.p ? this.#learnProfile(news.p) : undefined;
-    if (rows.length > 0 || epochs.length > 0 || revocations.length > 0 || profile) {
-      this.tell({ rows, epochs, revocations, ...(profile ? { profile } : {}) }, from);
-    }
+    const learnt = rows.length > 0 || epochs.length > 0 || revocations.length > 0 || profile !== undefined;
+    if (learnt && tell) this.tell({ rows, epochs, revocations, ...(profile ? { profile } : {}) }, from);
+    return learnt;
   }
 
   /**

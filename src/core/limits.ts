@@ -30,6 +30,14 @@ export const LIMITS = {
   channelsMax: 512,
   /** Members that a node knows. */
   membersMax: 10_000,
+  /** News of alive, suspect and dead members in one datagram. */
+  swimUpdatesPerMessageMax: 16,
+  /** News that waits to be passed on; the one passed on most often goes first. */
+  swimQueueMax: 128,
+  /** Nodes remembered as accusers of one member; further ones change nothing. */
+  swimAccusersMax: 8,
+  /** Pings whose answers still count, and probes for others; the oldest goes first. */
+  swimPingsMax: 1_024,
   /** Addresses that one node may advertise. */
   addressesPerNodeMax: 16,
   /** Candidates that discovery keeps; the least trusted oldest goes first. */
@@ -62,6 +70,48 @@ export const LIMITS = {
   raftEntryBytesMax: 512 << 10,
   /** One snapshot of a Raft state machine. */
   raftSnapshotBytesMax: 256 << 20,
+  /** Body of one broadcast message. */
+  gossipBodyBytesMax: 64 << 10,
+  /** Broadcast messages in one frame. */
+  gossipMessagesPerFrameMax: 64,
+  /** Ids in one list of a broadcast frame. */
+  gossipIdsPerFrameMax: 512,
+  /** Ids of broadcast messages that are remembered, the oldest go first. */
+  gossipSeenMax: 8_192,
+  /** Bodies of broadcast messages that are kept for others to ask for, the oldest go first. */
+  gossipCacheBytesMax: 4 << 20,
+  /** Broadcast messages under validation; more are dropped and may come again. */
+  gossipValidatingMax: 256,
+  /** Broadcast messages that were announced and have not come; further announcements are not followed. */
+  gossipWantedMax: 1_024,
+  /** Peers that are gone and whose bad scores are remembered, the oldest go first. */
+  gossipScoresMax: 512,
+  /** Keys of the Primary Spore, tombstones included. */
+  primaryKeysMax: 10_000,
+  /** What the keys of the Primary Spore count for, bytes. */
+  primaryBytesMax: 32 << 20,
+  /** Sessions of clients of the Primary Spore; the one that was not used for longest goes first. */
+  primarySessionsMax: 1_024,
+  /** Writes of one session under way, and answers kept for it. */
+  primaryWindowMax: 256,
+  /** Recoveries from a lost majority that the state remembers. */
+  primaryRecoveriesMax: 16,
+  /** Nodes in one list of a command: issuers, or those given up. */
+  primaryNodesMax: 32,
+  /** Records that were verified before they were in the log. */
+  primaryVerifiedMax: 4_096,
+  /** Spore records that a node knows, by key; what has no proof of rank is refused where it is full. */
+  sporesMax: 100_000,
+  /** What they take together, bytes. */
+  sporeBytesMax: 64 << 20,
+  /** The same on a Hypha, which keeps a part of them. */
+  sporesHyphaMax: 10_000,
+  /** Bytes of the records that a Hypha keeps. */
+  sporeBytesHyphaMax: 8 << 20,
+  /** Suspicious records that wait for confirmation; a further one is refused and may come again. */
+  sporeSuspectsMax: 256,
+  /** Pairs of records that show that an author said two things at once; the first ones are kept. */
+  sporeEvidenceMax: 128,
   /** Length of names that people give. */
   nameCharsMax: 63,
 } as const;
@@ -69,5 +119,15 @@ export const LIMITS = {
 assert(LIMITS.recordBytesMax * 8 <= LIMITS.frameBytesMax, "a frame carries at least eight records");
 assert(LIMITS.raftEntryBytesMax * 2 <= LIMITS.frameBytesMax, "a Raft entry fits half a frame");
 assert(LIMITS.issuersMax <= LIMITS.raftMembersMax, "all issuers are members of the Raft group");
+assert(
+  LIMITS.primaryBytesMax + LIMITS.primarySessionsMax * LIMITS.primaryWindowMax * 16 < LIMITS.raftSnapshotBytesMax,
+  "the state of the Primary Spore fits a snapshot",
+);
+assert(LIMITS.sporesMax * 8 <= LIMITS.frameBytesMax, "a list of the ids of all spore records fits a frame");
 assert(LIMITS.inboundCallsPerPeerMax < LIMITS.inboundCallsMax, "one peer cannot take all inbound calls");
 assert(LIMITS.candidatesPerSourceMax < LIMITS.candidatesMax, "one source cannot take all candidates");
+assert(LIMITS.gossipBodyBytesMax * 8 <= LIMITS.frameBytesMax, "a frame carries the largest broadcast message");
+assert(
+  LIMITS.gossipBodyBytesMax * LIMITS.gossipValidatingMax <= 16 << 20,
+  "what is under validation fits a small device",
+);

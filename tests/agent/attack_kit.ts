@@ -249,6 +249,9 @@ export class Node {
           world.nowMs += 5;
           world.later(() => this.#call(effect));
           break;
+        case "datagram":
+          world.later(() => this.#datagram(effect));
+          break;
         case "reply":
           world.answer(effect.inboundId, { ok: true, body: effect.body, elapsedMs: 5 });
           break;
@@ -293,6 +296,12 @@ export class Node {
     }
     this.connect(other);
     this.feed({ type: "dial-done", dialId: effect.dialId, result: { ok: true, nodeId: other.id } });
+  }
+
+  #datagram(effect: AgentEffect & { readonly type: "datagram" }): void {
+    const other = this.peers.get(effect.nodeId);
+    if (this.down || !other || other.down) return;
+    other.feed({ type: "datagram", from: this.id, bytes: effect.bytes });
   }
 
   #call(effect: AgentEffect & { readonly type: "call" }): void {

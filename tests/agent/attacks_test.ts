@@ -329,7 +329,7 @@ Deno.test("[10.5c] [2.1b] D3 an invite's uses stay used when the member takes an
   assert.equal(friend.isMember, false);
 });
 
-for (const method of ["join.hello", "join.register", "session.hello", "seen", "sync", "push", "renew"]) {
+for (const method of ["join.hello", "join.register", "session.hello", "seen", "sync", "renew"]) {
   Deno.test(`[10.5e] D4 reset while a call is in flight does not end the process: ${method}`, () => {
     const { world, alpha } = network();
     const beta = world.add("beta");
@@ -343,7 +343,7 @@ for (const method of ["join.hello", "join.register", "session.hello", "seen", "s
       return answer;
     };
     join(beta, invite(alpha).token);
-    // Pushes come with news, renewals with time.
+    // Renewals come with time.
     if (!caught) beta.control({ verb: "set-mode", mode: "drained" });
     for (let hours = 0; hours < 30 && !caught; hours++) world.run(HOUR_MS);
     assert.ok(caught, "the call was caught");
