@@ -10,6 +10,7 @@
 import type { Stage } from "../bootstrap/join_machine.ts";
 import type { Capabilities } from "../core/capabilities.ts";
 import type { Role } from "../core/roles.ts";
+import type { Tier } from "../spore/proof.ts";
 
 /** Stages of joining; `verified` is where a node wants to be. */
 export type JoinStage = Stage;
@@ -137,6 +138,77 @@ export interface AssignmentStatus {
   readonly reason: string;
 }
 
+/** A spore record as status and the command line show it. */
+export interface SporeRow {
+  readonly key: string;
+  readonly tier: Tier;
+  readonly state: "live" | "expired" | "deleted";
+  /** Node id. */
+  readonly author: string;
+  readonly authorName: string;
+  readonly seq: number;
+  /** Place in the log of the Primary Spore, or number of the seed document; missing for the Latent Spore. */
+  readonly term?: number;
+  readonly index?: number;
+  /** Until when its rank counts. */
+  readonly provenUntilMs?: number;
+  readonly issuedMs: number;
+  readonly expiresMs: number;
+  /** Hexadecimal. */
+  readonly hash: string;
+  readonly sizeBytes: number;
+  /** Base64url; only where one record was asked for. */
+  readonly value?: string;
+  /** Used although a higher tier says otherwise: it was confirmed by connection. */
+  readonly provisional: boolean;
+  /** A newer word of lower tier that is not used. */
+  readonly challenger?: Omit<SporeRow, "provisional" | "challenger"> & {
+    readonly confirmation: "asking" | "confirmed" | "denied" | "unanswered";
+  };
+}
+
+/** What a node knows by spores, and how it came by it. Counts are since the start. */
+export interface SporesStatus {
+  readonly keys: number;
+  readonly bytes: number;
+  readonly tiers: { readonly [T in Tier]: number };
+  readonly tombstones: number;
+  /** Keys that this node writes. */
+  readonly own: number;
+  /** It keeps a part of the records and asks others for the rest. */
+  readonly partial: boolean;
+  readonly suspects: {
+    readonly asking: number;
+    readonly confirmed: number;
+    readonly denied: number;
+    readonly unanswered: number;
+  };
+  /** Authors caught saying two things at once. */
+  readonly equivocations: number;
+  /** Versions that arrived, changed something, were known already. */
+  readonly received: number;
+  readonly changed: number;
+  readonly skipped: number;
+  /** Signatures checked. */
+  readonly verified: number;
+  readonly expired: number;
+  readonly confirmed: number;
+  readonly denied: number;
+  /** Repairs run. */
+  readonly runs: number;
+  readonly refusals: { readonly [reason: string]: number };
+  readonly lastSync?: {
+    readonly atMs: number;
+    readonly nodeId: string;
+    readonly ok: boolean;
+    readonly differing: number;
+    readonly received: number;
+    readonly sent: number;
+    readonly rounds: number;
+    readonly elapsedMs: number;
+  };
+}
+
 /** An entry of the recent history. */
 export interface EventStatus {
   readonly atMs: number;
@@ -152,6 +224,106 @@ export interface HistorySample {
   readonly bytesOut: number;
   readonly rssBytes: number;
   readonly cpuMs: number;
+}
+
+/** What this node knows by Seed Spores. */
+export interface SeedStatus {
+  /** Number of the last bundle made here; 0 for none. */
+  readonly made: number;
+  /** Highest number seen, by signer and kind: a lower one is refused as a rollback. */
+  readonly seen: readonly { readonly signer: string; readonly kind: string; readonly seq: number }[];
+  /** Bundles taken in this run. */
+  readonly taken: readonly {
+    readonly kind: string;
+    readonly seq: number;
+    readonly signer: string;
+    /** File or address. */
+    readonly from: string;
+    readonly atMs: number;
+    /** It has run out. */
+    readonly stale: boolean;
+    /** Records that counted, and that did not. */
+    readonly records: number;
+    readonly refused: number;
+  }[];
+  /** The decision about a split that this node has made or adopted. */
+  readonly decision?: { readonly epoch: number; readonly atMs: number };
+  /** Files and servers that are read. */
+  readonly sources: readonly SeedSourceStatus[];
+  /** Files, servers and commands that are published to. */
+  readonly targets: readonly SeedTargetStatus[];
+}
+
+/** This node's part in the Primary Spore. */
+export interface PrimaryStatus {
+  /** `client`: it runs no replica; `failed`: its replica cannot be read. */
+  readonly role: "leader" | "follower" | "learner" | "pre-candidate" | "candidate" | "client" | "failed";
+  readonly term: number;
+  /** Node that leads, as far as this one knows. */
+  readonly leader?: string;
+  /** Nodes that vote, and that listen. */
+  readonly voters: readonly string[];
+  readonly learners: readonly string[];
+  /** A change of the configuration is under way. */
+  readonly changing: boolean;
+  readonly commitIndex: number;
+  readonly appliedIndex: number;
+  /** Log in memory. */
+  readonly logEntries: number;
+  readonly logBytes: number;
+  readonly snapshotIndex: number;
+  /** Keys of the replicated state, tombstones included; what they count for; sessions of clients. */
+  readonly keys: number;
+  readonly bytes: number;
+  readonly sessions: number;
+  /** Hash of the replicated state: equal on all nodes at one `appliedIndex`. */
+  readonly stateHash: string;
+  /** Recoveries from a lost majority. */
+  readonly recoveries: readonly {
+    readonly index: number;
+    readonly timeMs: number;
+    readonly by: string;
+    readonly without: readonly string[];
+  }[];
+  /** Own writes without an answer. */
+  readonly waiting: number;
+}
+
+/** A file or server that seeds are read from. */
+export interface SeedSourceStatus {
+  /** Path or address, without user and password. */
+  readonly from: string;
+  /**
+   * `behind`: another one has a newer seed; `copy`: it does not answer, and our copy of what it said serves;
+   * `failed`: it does not answer, or what it says is refused.
+   */
+  readonly state: "ok" | "behind" | "copy" | "failed";
+  /** Number of its seed. */
+  readonly seq?: number;
+  readonly kind?: string;
+  readonly signer?: string;
+  readonly stale?: boolean;
+  /** Why it is not `ok`. */
+  readonly reason: string;
+  readonly atMs: number;
+}
+
+/** Where seeds are published. */
+export interface SeedTargetStatus {
+  /** Path, address or program, without what is secret. */
+  readonly to: string;
+  readonly kind: string;
+  /** `waiting`: another issuer comes first, or this node is none. */
+  readonly state: "ok" | "waiting" | "failed" | "idle";
+  /** Number of the bundle that is there. */
+  readonly seq?: number;
+  /** When this node published last. */
+  readonly publishedMs?: number;
+  /** When it looks again. */
+  readonly nextMs?: number;
+  /** Failures in a row. */
+  readonly failures: number;
+  readonly reason: string;
 }
 
 /** The whole document. `schema` rises when a field changes its meaning or goes. */
@@ -215,7 +387,12 @@ export interface Status {
   readonly invites: readonly InviteStatus[];
   readonly pending: readonly PendingStatus[];
   readonly assignments: readonly AssignmentStatus[];
+  /** Missing before this node is a member. */
+  readonly spores?: SporesStatus;
+  readonly primary?: PrimaryStatus;
   readonly config: { readonly version: number; readonly tryUntilMs?: number };
+  /** Missing where this node is of no network. */
+  readonly seeds?: SeedStatus;
   readonly health: {
     readonly ready: boolean;
     readonly health: Health;

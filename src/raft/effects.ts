@@ -46,6 +46,11 @@ export type RaftEvent =
   | { readonly type: "campaign"; readonly nowMs: number }
   /** Something better informed says that the leader is gone: do not protect it any longer. */
   | { readonly type: "forget-leader"; readonly nowMs: number }
+  /**
+   * Other times from now on: all members, the followers before their leader where it slows down. Safety does not
+   * rest on them.
+   */
+  | { readonly type: "pace"; readonly nowMs: number; readonly heartbeatMs: number; readonly electionTimeoutMs: number }
   /** Persist effects up to `seq` are durable, and their `then` is carried out. */
   | { readonly type: "persisted"; readonly nowMs: number; readonly seq: number }
   /** Entries, or a restored snapshot, up to `index` are in the state machine. */

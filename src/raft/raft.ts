@@ -33,6 +33,7 @@ import {
   type RaftOptions,
   type RefusalReason,
   type Role,
+  type StoredRaft,
 } from "./effects.ts";
 import { IncomingSnapshot } from "./incoming_snapshot.ts";
 import { RaftLog } from "./log.ts";
@@ -68,7 +69,8 @@ interface PendingPersist {
 /** One Raft node. */
 export class Raft {
   readonly id: string;
-  readonly options: RaftOptions;
+  /** Bounds and times; the times change with {@linkcode RaftEvent} `pace`. */
+  options: RaftOptions;
   readonly #rng: Rng;
   readonly #incarnation: number;
 
@@ -185,6 +187,17 @@ export class Raft {
     return index > this.#log.prevIndex && index <= this.#log.lastIndex ? this.#log.at(index) : undefined;
   }
 
+  /** All that it holds, as a disk would that has written everything: to start from where it was. */
+  toStored(): StoredRaft {
+    return {
+      hardState: { term: this.#term, votedFor: this.#votedFor },
+      snapshot: this.#snapshot,
+      logStart: { index: this.#log.prevIndex, term: this.#log.termAt(this.#log.prevIndex)! },
+      entries: this.#entriesFrom(this.#log.prevIndex + 1),
+      appliedIndex: this.#snapshot?.meta.index ?? 0,
+    };
+  }
+
   /** Carries out one event. */
   step(event: RaftEvent): RaftEffect[] {
     this.#tellTime(event.nowMs);
@@ -224,6 +237,9 @@ export class Raft {
         break;
       case "applied":
         this.#appliedIndex = Math.max(this.#appliedIndex, Math.min(event.index, this.#applyingIndex));
+        break;
+      case "pace":
+        this.#setPace(event.heartbeatMs, event.electionTimeoutMs);
         break;
       case "compact":
         this.#compact(event.index, event.data);
@@ -344,7 +360,10 @@ export class Raft {
 
   #deadlineMs(): number {
     let deadlineMs = this.#role === "leader"
-      ? Math.min(this.#heartbeatAtMs, this.#quorumCheckAtMs, this.#transfer?.untilMs ?? Infinity)
+      // Alone there is nobody to tell, and nobody to hear from.
+      ? this.#progress.size === 0
+        ? Infinity
+        : Math.min(this.#heartbeatAtMs, this.#quorumCheckAtMs, this.#transfer?.untilMs ?? Infinity)
       : this.#mayStand()
       ? this.#electionAtMs
       : Infinity;
@@ -367,6 +386,17 @@ export class Raft {
     if (this.#transfer && this.#nowMs >= this.#transfer.untilMs) this.#transfer = undefined;
     if (this.#nowMs >= this.#quorumCheckAtMs) this.#checkQuorum();
     if (this.#role === "leader" && this.#nowMs >= this.#heartbeatAtMs) this.#heartbeat();
+  }
+
+  /** Other times from now on: what was planned with the old ones is planned anew. */
+  #setPace(heartbeatMs: number, electionTimeoutMs: number): void {
+    assert(heartbeatMs * 2 <= electionTimeoutMs, "two heartbeats fit an election timeout");
+    const slower = electionTimeoutMs > this.options.electionTimeoutMs;
+    this.options = { ...this.options, heartbeatMs, electionTimeoutMs };
+    if (this.#role === "leader") {
+      this.#heartbeatAtMs = Math.min(this.#heartbeatAtMs, this.#nowMs + heartbeatMs);
+      this.#quorumCheckAtMs = this.#nowMs + electionTimeoutMs;
+    } else if (slower || this.#electionAtMs > this.#nowMs + 2 * electionTimeoutMs) this.#resetElection();
   }
 
   /** Randomised in [T, 2T), so that split votes are rare (3.4). */

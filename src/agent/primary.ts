@@ -1,0 +1,1288 @@
+/**
+ * The Primary Spore: drives the Raft core among the issuers, and serves everybody else.
+ *
+ * Each issuer runs a replica. The founder's begins as the only voter; the others are added when they become
+ * issuers, first as learners. Members that are no issuers are clients of any issuer.
+ *
+ * What the core wants durable becomes one `persist` effect. The order of effects carries the rest: what follows a
+ * `persist` leaves only when it is durable, so the core can be told at once that it is.
+ *
+ * @module
+ */
+
+import { equalBytes, toBase64Url, toHex } from "../core/bytes.ts";
+import {
+  array,
+  bool,
+  bytes,
+  type CborValue,
+  decodeCbor,
+  encodeCbor,
+  optional,
+  record,
+  text,
+  uint,
+  WireError,
+} from "../core/codec.ts";
+import { envelopeValue, readEnvelope } from "../core/envelope.ts";
+import { nodeIdOf, publicKeyOf, readNodeId, shortNodeId } from "../core/ids.ts";
+import { LIMITS } from "../core/limits.ts";
+import { configOf, isJoint, isVoter, membersOf } from "../raft/config.ts";
+import type { RaftEffect, RaftEvent, RefusalReason, Role, StoredRaft } from "../raft/effects.ts";
+import { decodeMessage, encodeMessage, type Entry, type MessageType, type RaftMessage } from "../raft/messages.ts";
+import { Raft } from "../raft/raft.ts";
+import type { RaftView } from "../raft/view.ts";
+import { openSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore } from "../spore/record.ts";
+import { type Command, type CommandResult, encodeCommand, StateMachine, type Version } from "../spore/state_machine.ts";
+import { planVoters, type VoterCandidate } from "../spore/voters.ts";
+import { type Context, DEFERRED, Refusal } from "./context.ts";
+import type { ControlRequest, PartRequest } from "./control.ts";
+import type { PeerView } from "./effects.ts";
+import type { Part } from "./part.ts";
+import {
+  answerValue,
+  type BatchAnswer,
+  type ClientRequest,
+  commandOf,
+  PrimaryClient,
+  readBatchAnswer,
+  readRequests,
+  requestsValue,
+  type WriteResult,
+} from "./primary_client.ts";
+import { nodeOfReplica, PrimaryStore } from "./primary_store.ts";
+import type { PrimaryStatus } from "./status.ts";
+
+/** First byte of its datagrams: `r`. */
+const DATAGRAM_KIND = 0x72;
+/** Times while there is something to do. Heartbeats go five to a timeout. */
+const ACTIVE_MS = 300;
+/** Times while nothing happens: the channels and the detector notice more. */
+const IDLE_MS = 10_000;
+/** Without a write or a read for so long a leader slows down. */
+const IDLE_AFTER_MS = 3_000;
+/** Heartbeats that tell the followers of it first. */
+const IDLE_NOTICE = 4;
+/** Messages that wait for one peer; more are dropped, which Raft takes as loss. */
+const OUTBOX_MAX = 512;
+/** Calls with messages under way to one peer. */
+const CALLS_MAX = 4;
+/** A call that is not answered for so long lets another one pass. */
+const CALL_SLOW_MS = 250;
+/** Datagrams of messages to one peer in a second; beyond, calls carry more in one. */
+const DATAGRAMS_PER_SECOND = 600;
+/** An issuer that is none any more stays in the group for so long, to be taken out of it. */
+const LEAVING_MS = 30_000;
+/** Least time between two tries of a change of the configuration. */
+const POLICY_MS = 500;
+/** How often a replica that is not known is asked for. */
+const INFO_MS = 2_000;
+/** Bytes of records in one answer to a read. */
+const READ_BYTES_MAX = 400 << 10;
+/** Log on disk that is worth a snapshot. */
+const COMPACT_BYTES_MIN: number = 4 << 20;
+const COMPACT_ENTRIES = 10_000;
+/** Time for a person's request. */
+const CONTROL_MS = 10_000;
+
+/** Messages that a lost datagram would cost an election or more: they go as calls. */
+const RELIABLE: ReadonlySet<MessageType> = new Set([
+  "pre-vote",
+  "vote",
+  "pre-vote-response",
+  "vote-response",
+  "timeout-now",
+]);
+
+/** Requests of the person at the machine. */
+export type PrimaryRequest =
+  | { readonly verb: "primary-put"; readonly key: string; readonly value?: string; readonly expect?: number }
+  | {
+    readonly verb: "primary-get";
+    readonly key: string;
+    readonly prefix?: boolean;
+    readonly stale?: boolean;
+  }
+  | { readonly verb: "primary-transfer"; readonly node: string };
+
+/** What the simulator's checkers look at. */
+export interface PrimaryView extends RaftView {
+  /** Index and hash of the replicated state: nodes with the same index have the same hash. */
+  readonly stateIndex: number;
+  readonly stateHash: Uint8Array;
+  /** An entry of the log in memory. */
+  entryAt(index: number): Entry | undefined;
+}
+
+/** What a read gives. */
+export type ReadResult =
+  | {
+    readonly ok: true;
+    readonly versions: readonly Version[];
+    /** Last index that the answering node had applied. */
+    readonly index: number;
+    /** Ask again for what is behind this key. */
+    readonly after: string | undefined;
+  }
+  | { readonly ok: false; readonly code: string };
+
+/** What is asked of a read. */
+export interface ReadRequest {
+  /** The key, or what the keys begin with. */
+  readonly key: string;
+  readonly prefix: boolean;
+  /** Whatever this or the next issuer holds, without asking the leader. */
+  readonly stale: boolean;
+  /** Only keys behind this one. */
+  readonly after?: string;
+}
+
+const readRaft = record({
+  f: text(128),
+  t: text(128),
+  m: array(bytes({ max: LIMITS.frameBytesMax }), OUTBOX_MAX),
+  p: optional(uint(60_000)),
+});
+const readRaftAnswer = record({ r: optional(text(128)) });
+const readPropose = record({
+  b: (value, path) => readRequests(value, path),
+  c: optional(readNodeId),
+  w: optional(uint(1)),
+});
+const readRead = record({ k: text(200), p: optional(bool), s: optional(bool), a: optional(text(200)) });
+const readInfo = record({ r: text(128), i: uint(), m: uint(), c: uint(), l: optional(readNodeId) });
+const readVersions = record({
+  v: array(record({ e: readEnvelope, i: uint(), m: uint() }), 1_000),
+  x: uint(),
+  a: optional(text(200)),
+});
+
+interface Outbox {
+  messages: RaftMessage[];
+  /** Calls under way, by number, with when they began. */
+  readonly calls: Map<number, number>;
+  datagrams: { sinceMs: number; count: number };
+}
+
+/** What waits for the Raft core, by number. */
+type Waiting =
+  | {
+    readonly kind: "propose";
+    readonly done: (result: CommandResult | { readonly leader: string | undefined }) => void;
+  }
+  | { readonly kind: "change" }
+  | { readonly kind: "transfer"; readonly controlId: number }
+  | { readonly kind: "read"; readonly done: (ok: boolean) => void };
+
+/** Where finished proofs go, and what is known of them: the Latent tier. */
+export interface PrimarySink {
+  /** The state of a key has changed here. */
+  changed?(version: Version): void;
+}
+
+/** The Primary Spore of one node. */
+export class Primary implements Part {
+  readonly methods: readonly string[] = ["raft", "primary.propose", "primary.read", "primary.info"];
+  readonly verbs: readonly string[] = ["primary-put", "primary-get", "primary-transfer"];
+  readonly datagramKind: number = DATAGRAM_KIND;
+  /** Set by the agent. */
+  sink: PrimarySink = {};
+  readonly #ctx: Context;
+  readonly #store = new PrimaryStore();
+  readonly #client: PrimaryClient;
+  #stored: StoredRaft | undefined;
+  /** Why there is no replica here, though there should be. */
+  #broken: string | undefined;
+  #started = false;
+  #raft: Raft | undefined;
+  #state: StateMachine | undefined;
+  #wakeMs = Infinity;
+  readonly #todo: (RaftEffect | { readonly type: "durable"; readonly seq: number })[] = [];
+  #running = false;
+  readonly #outboxes = new Map<string, Outbox>();
+  readonly #waiting = new Map<number, Waiting>();
+  /** Proposals in the log, by index. */
+  readonly #accepted = new Map<
+    number,
+    {
+      readonly term: number;
+      readonly done: (result: CommandResult | { readonly leader: string | undefined }) => void;
+    }[]
+  >();
+  #nextId = 1;
+  /** Replicas of other nodes, as they said on the present channel. */
+  readonly #replicas = new Map<string, { readonly id: string | undefined; readonly askedMs: number }>();
+  /** Since when nodes are reachable, or not. */
+  readonly #reach = new Map<string, { readonly up: boolean; readonly sinceMs: number }>();
+  #policyMs = 0;
+  #leavingMs: number | undefined;
+  /** Last write, read or change at this leader. */
+  #busyMs = 0;
+  #idle = false;
+  #idleNotices = 0;
+  #logBytes = 0;
+  #chainEpoch = 0;
+  #leaderHint: string | undefined;
+  /** What a request of a person waits for. */
+  #later: { readonly atMs: number; readonly run: () => void }[] = [];
+  #seq = 0;
+
+  constructor(ctx: Context, entries: ReadonlyMap<string, Uint8Array>) {
+    this.#ctx = ctx;
+    try {
+      this.#stored = this.#store.load(entries);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.#broken = error.message;
+    }
+    this.#client = new PrimaryClient({
+      get nowMs() {
+        return ctx.nowMs;
+      },
+      ask: (requests, tries, timeoutMs, done) => this.#ask(requests, tries, timeoutMs, done),
+    });
+  }
+
+  // --- As a part of the agent.
+
+  start(): void {
+    this.#started = true;
+    if (this.#broken) {
+      this.#ctx.log("error", "primary-unreadable", `The replica of the Primary Spore cannot be read: ${this.#broken}`);
+    }
+  }
+
+  clear(): void {
+    this.#stop();
+    this.#client.clear();
+    this.#store.clear();
+    this.#stored = undefined;
+    this.#broken = undefined;
+    this.#started = false;
+    this.#replicas.clear();
+    this.#reach.clear();
+    this.#outboxes.clear();
+    this.#chainEpoch = 0;
+    this.#leaderHint = undefined;
+    this.#leavingMs = undefined;
+  }
+
+  keys(): readonly string[] {
+    return this.#store.keys();
+  }
+
+  sessionUp(nodeId: string): void {
+    this.#replicas.delete(nodeId);
+    this.#reach.set(nodeId, { up: true, sinceMs: this.#ctx.nowMs });
+    this.#policyMs = 0;
+    this.#client.hurry();
+  }
+
+  sessionDown(nodeId: string): void {
+    this.#replicas.delete(nodeId);
+    if (this.#reach.has(nodeId)) this.#reach.set(nodeId, { up: false, sinceMs: this.#ctx.nowMs });
+    for (const to of this.#outboxes.keys()) if (nodeOfReplica(to) === nodeId) this.#outboxes.delete(to);
+    this.#policyMs = 0;
+    if (this.#leaderHint === nodeId) this.#leaderHint = undefined;
+    this.suspect(nodeId);
+  }
+
+  clockSetBack(): void {
+    this.#wakeMs = 0;
+    this.#policyMs = 0;
+    this.#busyMs = Math.min(this.#busyMs, this.#ctx.nowMs);
+    this.#client.clockSetBack();
+    for (const [nodeId, one] of this.#reach) this.#reach.set(nodeId, { ...one, sinceMs: this.#ctx.nowMs });
+    this.#later = this.#later.map(({ run }) => ({ atMs: this.#ctx.nowMs, run }));
+  }
+
+  wake(): number {
+    const { ctx } = this;
+    this.#replica();
+    if (this.#raft && ctx.nowMs >= this.#wakeMs) {
+      this.#wakeMs = Infinity;
+      this.#step({ type: "wake", nowMs: ctx.nowMs });
+    }
+    const due = this.#later.filter((one) => one.atMs <= ctx.nowMs);
+    this.#later = this.#later.filter((one) => one.atMs > ctx.nowMs);
+    for (const { run } of due) run();
+    let nextMs = Math.min(this.#lead(), this.#client.wake(), ...this.#later.map((one) => one.atMs));
+    // The client may have found work for the replica.
+    this.#flush();
+    if (this.#raft) nextMs = Math.min(nextMs, this.#wakeMs);
+    if (this.#leavingMs !== undefined) nextMs = Math.min(nextMs, this.#leavingMs + LEAVING_MS);
+    return nextMs;
+  }
+
+  serve(peer: PeerView, method: string, body: CborValue, inboundId: number): CborValue | typeof DEFERRED {
+    switch (method) {
+      case "raft":
+        return this.#onRaft(peer.nodeId, body);
+      case "primary.propose":
+        return this.#onPropose(peer, body, inboundId);
+      case "primary.read":
+        return this.#onRead(body, inboundId);
+      default:
+        return this.#info();
+    }
+  }
+
+  answer(controlId: number, request: ControlRequest): unknown {
+    const asked = request as PartRequest & PrimaryRequest;
+    switch (asked.verb) {
+      case "primary-put":
+        return this.#controlPut(controlId, asked);
+      case "primary-get":
+        return this.#controlGet(controlId, asked);
+      case "primary-transfer":
+        return this.#controlTransfer(controlId, asked.node);
+      default:
+        return asked satisfies never;
+    }
+  }
+
+  datagram(from: string, input: Uint8Array): void {
+    const packet = readRaft(decodeCbor(input), "raft");
+    if (this.#raft && packet.t === this.#raft.id) this.#receive(from, packet);
+  }
+
+  // --- For other parts.
+
+  /** What the simulator's checkers look at; missing where this node runs no replica. */
+  get view(): PrimaryView | undefined {
+    const [raft, state] = [this.#raft, this.#state];
+    if (!raft || !state) return undefined;
+    return {
+      ...raft.view,
+      stateIndex: state.index,
+      stateHash: state.hash,
+      entryAt: (index) => raft.entryAt(index),
+    };
+  }
+
+  /** The replicated state of this node, if it runs a replica: what it reads without asking anybody. */
+  get state(): StateMachine | undefined {
+    return this.#state;
+  }
+
+  /** Whether this node leads. */
+  get leads(): boolean {
+    return this.#raft?.view.role === "leader";
+  }
+
+  /** Node that leads, as far as this one knows. */
+  get leader(): string | undefined {
+    const leader = this.#raft?.view.leader;
+    return leader === undefined ? this.#leaderHint : nodeOfReplica(leader);
+  }
+
+  /** Something better informed says that a node is gone: if it leads, it is not protected any longer. */
+  suspect(nodeId: string): void {
+    const raft = this.#raft;
+    if (!raft || this.leader !== nodeId || this.leads) return;
+    this.#step({ type: "forget-leader", nowMs: this.ctx.nowMs });
+    this.#pace(ACTIVE_MS);
+  }
+
+  /** Writes a record; `done` is called once. */
+  write(
+    spore: Spore,
+    options: { readonly expect?: number; readonly timeoutMs?: number },
+    done: (result: WriteResult) => void,
+  ): void {
+    const { expect, timeoutMs = CONTROL_MS } = options;
+    this.#client.write(spore.envelope, { timeoutMs, ...(expect === undefined ? {} : { expect }) }, done);
+    this.ctx.wakeAt(this.ctx.nowMs);
+  }
+
+  /** Reads keys; `done` is called once. */
+  read(request: ReadRequest, done: (result: ReadResult) => void): void {
+    if (this.#raft) return this.#readHere(request, done);
+    this.#readAfar(request, 0, done);
+  }
+
+  /** For the status document. */
+  status(): PrimaryStatus {
+    const view = this.#raft?.view;
+    const size = this.#state?.size ?? { keys: 0, bytes: 0, sessions: 0 };
+    const leader = this.leader;
+    return {
+      role: view ? view.role : this.#broken ? "failed" : "client",
+      term: view?.term ?? 0,
+      ...(leader === undefined ? {} : { leader }),
+      voters: view ? [...view.config.voters].map(nodeOfReplica) : [],
+      learners: view ? [...view.config.learners, ...view.config.learnersNext].map(nodeOfReplica) : [],
+      changing: view ? isJoint(view.config) || !view.configCommitted : false,
+      commitIndex: view?.commitIndex ?? 0,
+      appliedIndex: view?.appliedIndex ?? 0,
+      logEntries: view ? view.lastIndex - view.prevIndex : 0,
+      logBytes: this.#logBytes,
+      snapshotIndex: view?.snapshotIndex ?? 0,
+      ...size,
+      stateHash: this.#state ? toHex(this.#state.hash) : "",
+      recoveries: (this.#state?.recoveries ?? []).map((one) => ({ ...one })),
+      waiting: this.#client.waiting,
+    };
+  }
+
+  get ctx(): Context {
+    return this.#ctx;
+  }
+
+  // --- The replica of this node.
+
+  /** Starts and stops the replica as this node becomes an issuer, and ceases to be one. */
+  #replica(): void {
+    const { ctx } = this;
+    const { state } = ctx;
+    const chain = state.network?.chain;
+    if (!chain || !this.#started) return;
+    if (chain.epoch !== this.#chainEpoch) {
+      this.#chainEpoch = chain.epoch;
+      this.#policyMs = 0;
+      this.#client.hurry();
+    }
+    const wanted = state.isIssuer && state.mode !== "isolated" &&
+      !state.revocations.get("node", state.keyPair.publicKey);
+    if (wanted) this.#leavingMs = undefined;
+    if (!this.#raft) {
+      if (wanted && !this.#broken) this.#run();
+      return;
+    }
+    if (wanted) return;
+    this.#leavingMs ??= ctx.nowMs;
+    const member = membersOf(this.#raft.view.config).includes(this.#raft.id);
+    if (!member || state.mode === "isolated" || ctx.nowMs >= this.#leavingMs + LEAVING_MS) {
+      this.#leavingMs = undefined;
+      this.#stop();
+    }
+  }
+
+  #run(): void {
+    const { ctx } = this;
+    const { state } = ctx;
+    const known = this.#store.identity;
+    const founder = known?.founder ?? this.#founds();
+    const replica = known?.id ?? `${state.nodeId}.${toHex(ctx.entropy.bytes(4))}`;
+    const identity = { id: replica, founder, incarnation: (known?.incarnation ?? 0) + 1 };
+    ctx.persist(this.#store.identify(identity));
+    const machine = new StateMachine(state.networkId);
+    const stored = this.#stored;
+    if (stored?.snapshot) {
+      try {
+        machine.restore(stored.snapshot.data);
+      } catch (error) {
+        if (!(error instanceof WireError)) throw error;
+        this.#broken = error.message;
+        return ctx.log(
+          "error",
+          "primary-unreadable",
+          `The replica of the Primary Spore cannot be read: ${error.message}`,
+        );
+      }
+    }
+    this.#state = machine;
+    this.#logBytes = (stored?.entries ?? []).reduce(
+      (sum, one) => sum + (one.kind === "data" ? one.data.length : 64),
+      0,
+    );
+    this.#raft = new Raft({
+      id: replica,
+      rng: ctx.rng,
+      incarnation: identity.incarnation,
+      ...(stored ? { stored } : {}),
+      ...(founder ? { founding: configOf([replica]) } : {}),
+      options: { electionTimeoutMs: ACTIVE_MS, heartbeatMs: ACTIVE_MS / 5 },
+    });
+    // What is on disk from here on, the replica itself knows.
+    this.#stored = undefined;
+    this.#idle = false;
+    this.#busyMs = ctx.nowMs;
+    this.#step({ type: "start", nowMs: ctx.nowMs });
+  }
+
+  /** Whether this node begins the group: as first issuer, and only where it cannot have been another life of it. */
+  #founds(): boolean {
+    const { state } = this.ctx;
+    const chain = state.network!.chain!;
+    const first = chain.issuersAt(1);
+    return first.length === 1 && equalBytes(first[0]!, state.keyPair.publicKey) &&
+      (state.genesisPair !== undefined || chain.epoch === 1);
+  }
+
+  #stop(): void {
+    const raft = this.#raft;
+    if (!raft) return;
+    // Should it be wanted again, it goes on from what is on disk.
+    this.#stored = raft.toStored();
+    this.#raft = undefined;
+    this.#state = undefined;
+    this.#todo.length = 0;
+    this.#wakeMs = Infinity;
+    this.#failAll();
+  }
+
+  /** Nobody here leads any more, or the replica is gone: clients ask again, elsewhere. */
+  #failAll(): void {
+    const leader = this.leader;
+    const accepted = [...this.#accepted.values()].flat();
+    const waiting = [...this.#waiting.values()];
+    this.#accepted.clear();
+    this.#waiting.clear();
+    for (const { done } of accepted) done({ leader });
+    for (const one of waiting) {
+      if (one.kind === "propose") one.done({ leader });
+      if (one.kind === "read") one.done(false);
+      if (one.kind === "transfer") this.#transferDone(one.controlId, leader);
+    }
+  }
+
+  #step(event: RaftEvent): void {
+    if (!this.#raft) return;
+    this.#todo.push(...this.#raft.step(event));
+    if (this.#running) return;
+    this.#running = true;
+    try {
+      for (let next = this.#todo.shift(); next; next = this.#todo.shift()) this.#carryOut(next);
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #carryOut(effect: RaftEffect | { readonly type: "durable"; readonly seq: number }): void {
+    const { ctx } = this;
+    switch (effect.type) {
+      case "send":
+        return this.#send(effect.to, effect.message);
+      case "persist": {
+        // What stands before it need not wait for the disk.
+        this.#flush();
+        const puts = this.#store.puts(effect);
+        if (puts.length > 0) ctx.persist(puts);
+        for (const one of effect.entries) this.#logBytes += one.kind === "data" ? one.data.length + 64 : 64;
+        // All that is emitted from here on follows the persist in the order of effects, so it is durable by then.
+        this.#todo.unshift(...effect.then, { type: "durable", seq: effect.seq });
+        return;
+      }
+      case "durable":
+        return this.#step({ type: "persisted", nowMs: ctx.nowMs, seq: effect.seq });
+      case "apply":
+        return this.#apply(effect.entries);
+      case "restore":
+        return this.#restore(effect.snapshot.meta.index, effect.snapshot.data);
+      case "accepted": {
+        const waiting = this.#waiting.get(effect.id);
+        this.#waiting.delete(effect.id);
+        if (waiting?.kind !== "propose") return;
+        const list = this.#accepted.get(effect.index) ?? [];
+        list.push({ term: effect.term, done: waiting.done });
+        this.#accepted.set(effect.index, list);
+        return;
+      }
+      case "refused":
+        return this.#refused(effect.id, effect.reason, effect.leader, effect.detail);
+      case "read-ready": {
+        const waiting = this.#waiting.get(effect.id);
+        this.#waiting.delete(effect.id);
+        if (waiting?.kind === "read") waiting.done(true);
+        return;
+      }
+      case "role":
+        return this.#onRole(effect.role, effect.term, effect.leader);
+      case "config":
+        this.#policyMs = 0;
+        ctx.log(
+          "info",
+          "primary-config",
+          `Voters: ${names(effect.config.voters)}; learners: ${names(effect.config.learners)}`,
+          {
+            index: effect.index,
+          },
+        );
+        return;
+      case "wakeAt":
+        this.#wakeMs = Math.min(this.#wakeMs, effect.atMs);
+        return;
+      case "drop":
+        if (effect.reason === "conflict" || effect.reason === "term-jump") {
+          ctx.refuse(`raft-${effect.reason}`, effect.from);
+        }
+        return;
+      default:
+        effect satisfies never;
+    }
+  }
+
+  #onRole(role: Role, term: number, leader: string | undefined): void {
+    const { ctx } = this;
+    ctx.log(
+      "info",
+      "primary-role",
+      `${role} in term ${term}${leader ? `, led by ${shortNodeId(nodeOfReplica(leader))}` : ""}`,
+      {
+        role,
+        term,
+      },
+    );
+    if (leader !== undefined) this.#leaderHint = nodeOfReplica(leader);
+    if (role !== "leader") this.#failAll();
+    else {
+      this.#policyMs = 0;
+      this.#busy();
+    }
+    // Whoever looks for a leader wants one soon.
+    if (leader === undefined) this.#pace(ACTIVE_MS);
+    this.#client.hurry();
+  }
+
+  #apply(entries: readonly Entry[]): void {
+    const state = this.#state!;
+    for (const entry of entries) {
+      const { index, term } = entry;
+      const applied = state.apply(entry.kind === "data" ? entry : { index, term });
+      for (const one of this.#accepted.get(index) ?? []) {
+        one.done(one.term === term ? applied.result : { leader: this.leader });
+      }
+      this.#accepted.delete(index);
+      if (applied.changed) this.sink.changed?.(applied.changed);
+    }
+    this.#step({ type: "applied", nowMs: this.ctx.nowMs, index: entries.at(-1)!.index });
+    this.#compact();
+  }
+
+  #restore(index: number, data: Uint8Array): void {
+    try {
+      this.#state!.restore(data);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      // Its leader is broken or lies; on disk it is already, so this replica ends here.
+      this.#broken = error.message;
+      this.ctx.log("error", "primary-unreadable", `The leader's snapshot cannot be read: ${error.message}`);
+      this.ctx.refuse("raft-bad-snapshot", this.leader ?? "");
+      return this.#stop();
+    }
+    for (const [at, list] of this.#accepted) {
+      if (at > index) continue;
+      this.#accepted.delete(at);
+      for (const { done } of list) done({ leader: this.leader });
+    }
+    this.#logBytes = 0;
+    for (const version of this.#state!.versions()) this.sink.changed?.(version);
+    this.#step({ type: "applied", nowMs: this.ctx.nowMs, index });
+  }
+
+  /** Replaces the log by the state where it has grown larger than that. */
+  #compact(): void {
+    const { view } = this.#raft!;
+    const state = this.#state!;
+    const entries = view.appliedIndex - view.snapshotIndex;
+    if (this.#logBytes < Math.max(COMPACT_BYTES_MIN, 2 * state.size.bytes) && entries < COMPACT_ENTRIES) return;
+    if (state.index !== view.appliedIndex || entries === 0) return;
+    this.#logBytes = 0;
+    this.#step({ type: "compact", nowMs: this.ctx.nowMs, index: state.index, data: state.snapshot() });
+  }
+
+  #refused(id: number, reason: RefusalReason, leader: string | undefined, detail: string | undefined): void {
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    const node = leader === undefined ? undefined : nodeOfReplica(leader);
+    switch (waiting?.kind) {
+      case "propose":
+        return waiting.done({ leader: node });
+      case "read":
+        return waiting.done(false);
+      case "transfer":
+        return this.#transferRefused(waiting.controlId, reason);
+      case "change":
+        this.#policyMs = this.ctx.nowMs + POLICY_MS;
+        return this.ctx.log("debug", "primary-change-refused", `${reason} ${detail ?? ""}`);
+    }
+  }
+
+  // --- Messages.
+
+  #send(to: string, message: RaftMessage): void {
+    const node = nodeOfReplica(to);
+    let outbox = this.#outboxes.get(to);
+    if (!this.ctx.sessions.get(node)?.member) {
+      if (outbox) outbox.messages.length = 0;
+      return;
+    }
+    if (!outbox) {
+      this.#outboxes.set(to, outbox = { messages: [], calls: new Map(), datagrams: { sinceMs: 0, count: 0 } });
+    }
+    if (outbox.messages.length < OUTBOX_MAX) outbox.messages.push(message);
+  }
+
+  /** Sends what waits. */
+  #flush(): void {
+    for (const [to, outbox] of this.#outboxes) if (outbox.messages.length > 0) this.#flushOne(to, outbox);
+  }
+
+  #flushOne(to: string, outbox: Outbox): void {
+    const { ctx } = this;
+    const raft = this.#raft;
+    if (!raft) return void (outbox.messages.length = 0);
+    const node = nodeOfReplica(to);
+    if (ctx.nowMs - outbox.datagrams.sinceMs >= 1_000) outbox.datagrams = { sinceMs: ctx.nowMs, count: 0 };
+    const encoded = outbox.messages.map(encodeMessage);
+    const pace = raft.view.role === "leader"
+      ? (this.#idleNotices > 0 ? IDLE_MS : raft.options.electionTimeoutMs)
+      : undefined;
+    const packet = (messages: readonly Uint8Array[]): CborValue => ({ f: raft.id, t: to, m: messages, p: pace });
+    const small = encoded.length <= 4 && outbox.messages.every((one) => !RELIABLE.has(one.type)) &&
+      outbox.datagrams.count < DATAGRAMS_PER_SECOND;
+    if (small) {
+      const body = encodeCbor(packet(encoded));
+      if (body.length < LIMITS.datagramBytesMax) {
+        outbox.messages = [];
+        outbox.datagrams.count += 1;
+        return this.#datagram(node, body);
+      }
+    }
+    const slow = [...outbox.calls.values()].every((sinceMs) => ctx.nowMs - sinceMs >= CALL_SLOW_MS);
+    if (outbox.calls.size >= CALLS_MAX || !slow) return;
+    let count = 0;
+    for (let size = 0; count < encoded.length; count++) {
+      size += encoded[count]!.length + 16;
+      if (count > 0 && size > LIMITS.frameBytesMax / 2) break;
+    }
+    outbox.messages = outbox.messages.slice(count);
+    const number = this.#nextId++;
+    outbox.calls.set(number, ctx.nowMs);
+    ctx.call(node, "raft", packet(encoded.slice(0, count)), 5_000, (result) => {
+      outbox.calls.delete(number);
+      if (result.ok) this.#onRaftAnswer(node, result.body);
+    });
+  }
+
+  #datagram(nodeId: string, body: Uint8Array): void {
+    const bytes = new Uint8Array(body.length + 1);
+    bytes[0] = DATAGRAM_KIND;
+    bytes.set(body, 1);
+    this.ctx.emit({ type: "datagram", nodeId, bytes });
+  }
+
+  #onRaftAnswer(node: string, body: CborValue): void {
+    try {
+      const { r } = readRaftAnswer(body, "raft");
+      // It has lost its disk, and is another replica now.
+      if (r !== undefined && nodeOfReplica(r) === node) this.#noteReplica(node, r);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.ctx.refuse("bad-answer", node);
+    }
+  }
+
+  #onRaft(from: string, body: CborValue): CborValue {
+    const raft = this.#raft;
+    if (!raft) throw new Refusal("not-issuer", "this node runs no replica");
+    const packet = readRaft(body, "raft");
+    if (packet.t !== raft.id) return { r: raft.id };
+    this.#receive(from, packet);
+    return {};
+  }
+
+  #receive(from: string, packet: ReturnType<typeof readRaft>): void {
+    const { ctx } = this;
+    const raft = this.#raft!;
+    const key = publicKeyOf(from);
+    const chain = ctx.state.network!.chain!;
+    const known = key && !ctx.state.revocations.get("node", key) &&
+      (chain.isIssuer(key) || membersOf(raft.view.config).includes(packet.f));
+    if (nodeOfReplica(packet.f) !== from || !known) return ctx.refuse("raft-stranger", from);
+    this.#noteReplica(from, packet.f);
+    for (const one of packet.m) {
+      this.#step({ type: "message", nowMs: ctx.nowMs, from: packet.f, message: decodeMessage(one) });
+    }
+    // A leader's word counts; anybody's, where it wants things to go faster.
+    const { leader, role } = raft.view;
+    if (packet.p !== undefined && role !== "leader" && leader === packet.f) this.#pace(packet.p);
+    else if (packet.p !== undefined && packet.p <= ACTIVE_MS) role === "leader" ? this.#busy() : this.#pace(ACTIVE_MS);
+  }
+
+  #noteReplica(nodeId: string, id: string): void {
+    if (this.#replicas.get(nodeId)?.id === id) return;
+    this.#replicas.set(nodeId, { id, askedMs: this.ctx.nowMs });
+    this.#policyMs = 0;
+  }
+
+  #info(): CborValue {
+    const raft = this.#raft;
+    if (!raft) throw new Refusal("not-issuer", "this node runs no replica");
+    const { lastIndex, commitIndex, term } = raft.view;
+    return { r: raft.id, i: lastIndex, m: term, c: commitIndex, l: this.leader };
+  }
+
+  // --- A leader's work.
+
+  /** Keeps the group in shape; returns when it wants to be woken. */
+  #lead(): number {
+    const { ctx } = this;
+    const raft = this.#raft;
+    if (!raft || raft.view.role !== "leader") return Infinity;
+    if (ctx.nowMs >= this.#policyMs) this.#policy(raft);
+    return Math.min(this.#policyMs, this.#slowDown(raft));
+  }
+
+  #policy(raft: Raft): void {
+    const { ctx } = this;
+    const { view } = raft;
+    const { state } = ctx;
+    this.#policyMs = Infinity;
+    if (!view.configCommitted || view.commitIndex < view.lastIndex) {
+      this.#policyMs = ctx.nowMs + POLICY_MS;
+      return;
+    }
+    const chain = state.network!.chain!;
+    const issuers = chain.issuers.filter((key) => !state.revocations.get("node", key)).map(nodeIdOf);
+    if (this.#state!.authority.epoch < chain.epoch) {
+      this.#proposeOwn({ op: "issuers", timeMs: ctx.nowMs, epoch: chain.epoch, issuers: chain.issuers.map(nodeIdOf) });
+    }
+    const candidates: VoterCandidate[] = [];
+    for (const nodeId of issuers) {
+      const id = nodeId === state.nodeId ? raft.id : this.#replicaOf(nodeId, view);
+      if (id === undefined) continue;
+      const reach = this.#reach.get(nodeId);
+      const session = ctx.sessions.get(nodeId);
+      const match = view.progress.get(id)?.matchIndex;
+      candidates.push({
+        id,
+        reachable: nodeId === state.nodeId || session?.member === true,
+        sinceMs: nodeId === state.nodeId ? 0 : reach?.sinceMs ?? 0,
+        ...(session?.rttMs === undefined ? {} : { rttMs: Math.round(session.rttMs) }),
+        tier: 0,
+        drained: nodeId === state.nodeId
+          ? state.mode === "drained"
+          : state.members.get(nodeId)?.record.drained ?? false,
+        ...(nodeId === state.nodeId ? { lag: 0 } : match === undefined ? {} : { lag: view.lastIndex - match }),
+      });
+    }
+    const plan = planVoters(
+      {
+        voters: view.config.voters,
+        learners: [...view.config.learners, ...view.config.learnersNext],
+        changing: isJoint(view.config),
+      },
+      candidates,
+      ctx.nowMs,
+    );
+    this.#policyMs = Math.min(this.#policyMs, plan.atMs);
+    if (plan.changes.length === 0) return;
+    this.#policyMs = ctx.nowMs + POLICY_MS;
+    const id = this.#nextId++;
+    this.#waiting.set(id, { kind: "change" });
+    this.#busy();
+    ctx.audit(
+      "primary-config",
+      state.nodeId,
+      plan.changes.map((one) => `${one.op} ${shortNodeId(nodeOfReplica(one.node))}`).join(", "),
+    );
+    this.#step({ type: "change-config", nowMs: ctx.nowMs, id, changes: plan.changes, transition: "auto" });
+  }
+
+  /** Replica of another issuer: what it said, else what the configuration has. It is asked where it was not yet. */
+  #replicaOf(nodeId: string, view: RaftView): string | undefined {
+    const { ctx } = this;
+    const known = this.#replicas.get(nodeId);
+    if (known?.id !== undefined) return known.id;
+    if (ctx.sessions.get(nodeId)?.member) {
+      if (!known || ctx.nowMs - known.askedMs >= INFO_MS) {
+        this.#replicas.set(nodeId, { id: undefined, askedMs: ctx.nowMs });
+        ctx.call(nodeId, "primary.info", {}, INFO_MS, (result) => {
+          if (!result.ok) return;
+          try {
+            const { r } = readInfo(result.body, "primary.info");
+            if (nodeOfReplica(r) === nodeId) this.#noteReplica(nodeId, r);
+          } catch (error) {
+            if (!(error instanceof WireError)) throw error;
+            ctx.refuse("bad-answer", nodeId);
+          }
+        });
+      }
+      this.#policyMs = Math.min(this.#policyMs, ctx.nowMs + INFO_MS);
+    }
+    return membersOf(view.config).find((one) => nodeOfReplica(one) === nodeId);
+  }
+
+  /** Something goes on: heartbeats are close to each other. */
+  #busy(): void {
+    this.#busyMs = this.ctx.nowMs;
+    this.#idleNotices = 0;
+    this.#pace(ACTIVE_MS);
+  }
+
+  #pace(electionTimeoutMs: number): void {
+    const raft = this.#raft;
+    const wantedMs = Math.min(IDLE_MS, Math.max(ACTIVE_MS, electionTimeoutMs));
+    if (!raft || raft.options.electionTimeoutMs === wantedMs) return;
+    this.#idle = wantedMs > ACTIVE_MS;
+    this.#step({
+      type: "pace",
+      nowMs: this.ctx.nowMs,
+      electionTimeoutMs: wantedMs,
+      heartbeatMs: Math.floor(wantedMs / (this.#idle ? 3 : 5)),
+    });
+  }
+
+  /** With nothing to do the followers are told to expect little, and then get little. */
+  #slowDown(raft: Raft): number {
+    const { nowMs } = this.ctx;
+    const { view } = raft;
+    if (this.#idle || view.progress.size === 0) return Infinity;
+    const behind = view.commitIndex < view.lastIndex ||
+      [...view.progress.values()].some((one) => one.state === "snapshot");
+    if (behind) this.#busyMs = nowMs;
+    const idleMs = this.#busyMs + IDLE_AFTER_MS;
+    if (nowMs < idleMs) return idleMs;
+    this.#idleNotices += 1;
+    const slowMs = idleMs + IDLE_NOTICE * (ACTIVE_MS / 5) + 20;
+    if (nowMs < slowMs) return slowMs;
+    this.#idleNotices = 0;
+    this.#pace(IDLE_MS);
+    return Infinity;
+  }
+
+  /** A command of the leader itself; should it be lost, its cause is still there. */
+  #proposeOwn(command: Command): void {
+    const id = this.#nextId++;
+    this.#waiting.set(id, { kind: "propose", done: () => {} });
+    this.#step({ type: "propose", nowMs: this.ctx.nowMs, proposals: [{ id, data: encodeCommand(command) }] });
+  }
+
+  // --- Writes.
+
+  /** Puts requests into the log of this leader; `done` gets all results, or who leads. */
+  #propose(requests: readonly ClientRequest[], client: string, done: (answer: BatchAnswer) => void): void {
+    const { ctx } = this;
+    const raft = this.#raft;
+    if (!raft || raft.view.role !== "leader") return done({ ok: false, leader: this.leader });
+    this.#busy();
+    const results: (CommandResult | undefined)[] = requests.map((one) => {
+      if (one.op === "open") return undefined;
+      try {
+        this.#state!.verify(one.envelope);
+        return undefined;
+      } catch (error) {
+        if (!(error instanceof WireError)) throw error;
+        return { code: "malformed", index: 0 };
+      }
+    });
+    let left = requests.length;
+    let lost: { readonly leader: string | undefined } | undefined;
+    const one = (i: number, result: CommandResult | { readonly leader: string | undefined }) => {
+      if ("leader" in result) lost = result;
+      else results[i] = result;
+      if (--left > 0) return;
+      done(lost ? { ok: false, leader: lost.leader } : { ok: true, results: results as CommandResult[] });
+    };
+    const proposals = requests.flatMap((request, i) => {
+      const early = results[i];
+      if (early) {
+        left -= 1;
+        return [];
+      }
+      const id = this.#nextId++;
+      this.#waiting.set(id, { kind: "propose", done: (result) => one(i, result) });
+      return [{ id, data: encodeCommand(commandOf(request, client, ctx.nowMs)) }];
+    });
+    if (proposals.length === 0) return done({ ok: true, results: results as CommandResult[] });
+    this.#step({ type: "propose", nowMs: ctx.nowMs, proposals });
+  }
+
+  #onPropose(peer: PeerView, body: CborValue, inboundId: number): CborValue | typeof DEFERRED {
+    const { ctx } = this;
+    const { b, c, w } = readPropose(body, "primary.propose");
+    const raft = this.#raft;
+    if (!raft) throw new Refusal("not-issuer", "this node runs no replica");
+    if (c !== undefined && !ctx.state.network!.chain!.isIssuer(peer.publicKey)) {
+      throw new Refusal("not-issuer", "only issuers pass on what others write");
+    }
+    const client = c ?? peer.nodeId;
+    if (raft.view.role === "leader") {
+      this.#propose(b, client, (answer) => this.#reply(inboundId, answerValue(answer)));
+      return DEFERRED;
+    }
+    const leader = this.leader;
+    if (w === 1 || leader === undefined || leader === peer.nodeId || !ctx.sessions.get(leader)?.member) {
+      return answerValue({ ok: false, leader });
+    }
+    this.#rouse();
+    ctx.call(leader, "primary.propose", { b: requestsValue(b), c: client, w: 1 }, 4_000, (result) => {
+      if (result.ok) return this.#reply(inboundId, result.body);
+      this.#doubt(leader);
+      this.#reply(inboundId, answerValue({ ok: false, leader: undefined }));
+    });
+    return DEFERRED;
+  }
+
+  #reply(inboundId: number, value: CborValue): void {
+    this.ctx.emit({ type: "reply", inboundId, body: encodeCbor(value) });
+  }
+
+  /** This node's own requests: to its own replica where that leads, else to the leader, else to any issuer. */
+  #ask(
+    requests: readonly ClientRequest[],
+    tries: number,
+    timeoutMs: number,
+    done: (answer: BatchAnswer | undefined) => void,
+  ): boolean {
+    const { ctx } = this;
+    if (this.leads) {
+      this.#propose(requests, ctx.state.nodeId, done);
+      return true;
+    }
+    const node = this.#whom(tries);
+    if (node === undefined) return false;
+    this.#rouse();
+    ctx.call(node, "primary.propose", { b: requestsValue(requests) }, timeoutMs, (result) => {
+      if (!result.ok) {
+        this.#doubt(node);
+        return done(undefined);
+      }
+      try {
+        const answer = readBatchAnswer(result.body);
+        if (answer.ok) this.#leaderHint ??= node;
+        else if (answer.leader !== node) this.#leaderHint = answer.leader;
+        done(answer);
+      } catch (error) {
+        if (!(error instanceof WireError)) throw error;
+        ctx.refuse("bad-answer", node);
+        done(undefined);
+      }
+    });
+    return true;
+  }
+
+  /** Whom to ask: the leader where that is known, and every other time somebody else. */
+  #whom(tries: number): string | undefined {
+    const { ctx } = this;
+    const issuers = (ctx.state.network?.chain?.issuers ?? []).map(nodeIdOf)
+      .filter((one) => one !== ctx.state.nodeId && ctx.sessions.get(one)?.member);
+    const leader = this.leader;
+    if (leader !== undefined && tries % 2 === 0 && issuers.includes(leader)) return leader;
+    // A replica knows who leads before others tell: it asks nobody else.
+    if (this.#raft && leader === undefined) return undefined;
+    const others = issuers.filter((one) => one !== leader);
+    return others.length === 0 ? issuers[0] : others[ctx.rng.below(others.length)];
+  }
+
+  /** It did not answer. */
+  #doubt(nodeId: string): void {
+    if (this.leader === nodeId && !this.#raft) this.#leaderHint = undefined;
+    if (this.leader === nodeId) this.#rouse();
+  }
+
+  /** Something is wanted of a leader that had nothing to do: if it is there, it says so now. */
+  #rouse(): void {
+    const raft = this.#raft;
+    if (!raft || this.leads || raft.options.electionTimeoutMs <= ACTIVE_MS) return;
+    this.#pace(ACTIVE_MS);
+    for (const to of membersOf(raft.view.config)) {
+      const node = nodeOfReplica(to);
+      if (to === raft.id || !this.ctx.sessions.get(node)?.member) continue;
+      this.#datagram(node, encodeCbor({ f: raft.id, t: to, m: [], p: ACTIVE_MS }));
+    }
+  }
+
+  // --- Reads.
+
+  #readHere(request: ReadRequest, done: (result: ReadResult) => void): void {
+    const { ctx } = this;
+    if (request.stale) return done(this.#select(request));
+    if (this.leads) this.#busy();
+    else this.#rouse();
+    const id = this.#nextId++;
+    this.#waiting.set(id, {
+      kind: "read",
+      done: (ok) => done(ok && this.#state ? this.#select(request) : { ok: false, code: "no-leader" }),
+    });
+    this.#step({ type: "read", nowMs: ctx.nowMs, id });
+  }
+
+  #select(request: ReadRequest): ReadResult {
+    const state = this.#state!;
+    const one = request.prefix ? undefined : state.get(request.key);
+    const found = request.prefix ? state.list(request.key, request.after ?? "", 1_000) : one ? [one] : [];
+    const versions: Version[] = [];
+    let size = 0;
+    let after: string | undefined;
+    for (const version of found) {
+      size += version.spore.envelope.payload.length + 200;
+      if (versions.length > 0 && size > READ_BYTES_MAX) break;
+      versions.push(version);
+      after = version.spore.record.key;
+    }
+    const more = request.prefix && (versions.length < found.length || found.length === 1_000);
+    return { ok: true, versions, index: state.index, after: more ? after : undefined };
+  }
+
+  #onRead(body: CborValue, inboundId: number): CborValue | typeof DEFERRED {
+    const { k, p, s, a } = readRead(body, "primary.read");
+    if (!this.#raft) throw new Refusal("not-issuer", "this node runs no replica");
+    this.#readHere(
+      { key: k, prefix: p ?? false, stale: s ?? false, ...(a === undefined ? {} : { after: a }) },
+      (result) => {
+        if (result.ok) {
+          const v = result.versions.map((one) => ({ e: envelopeValue(one.spore.envelope), i: one.index, m: one.term }));
+          return this.#reply(inboundId, { v, x: result.index, a: result.after });
+        }
+        this.ctx.emit({ type: "reply-error", inboundId, code: result.code, message: "nobody leads here; ask again" });
+      },
+    );
+    return DEFERRED;
+  }
+
+  #readAfar(request: ReadRequest, tries: number, done: (result: ReadResult) => void): void {
+    const { ctx } = this;
+    const node = this.#whom(tries);
+    if (node === undefined) return done({ ok: false, code: "no-leader" });
+    const body: CborValue = { k: request.key, p: request.prefix, s: request.stale, a: request.after };
+    ctx.call(node, "primary.read", body, 2_000, (result) => {
+      if (!result.ok) {
+        this.#doubt(node);
+        return tries < 3 ? this.#readAfar(request, tries + 1, done) : done({ ok: false, code: result.code });
+      }
+      try {
+        const { v, x, a } = readVersions(result.body, "primary.read");
+        const versions = v.map((one): Version => ({
+          spore: openSpore(one.e, ctx.state.networkId),
+          index: one.i,
+          term: one.m,
+        }));
+        done({ ok: true, versions, index: x, after: a });
+      } catch (error) {
+        if (!(error instanceof WireError)) throw error;
+        ctx.refuse("bad-answer", node);
+        done({ ok: false, code: "bad-answer" });
+      }
+    });
+  }
+
+  // --- The person at the machine.
+
+  #controlPut(controlId: number, request: PrimaryRequest & { readonly verb: "primary-put" }): unknown {
+    const { ctx } = this;
+    // The clock as part of the number lets a node that lost its disk go on.
+    this.#seq = Math.max(ctx.nowMs, this.#seq + 1);
+    const spore = sealSpore(
+      {
+        key: request.key,
+        seq: this.#seq,
+        value: request.value === undefined ? undefined : new TextEncoder().encode(request.value),
+        issuedMs: ctx.nowMs,
+        expiresMs: ctx.nowMs + RECORD_LIFE_MS_MAX,
+      },
+      ctx.state.networkId,
+      ctx.state.keyPair,
+    );
+    this.write(spore, request.expect === undefined ? {} : { expect: request.expect }, (result) => {
+      if (result.ok) return this.#controlReply(controlId, { key: request.key, index: result.index, code: result.code });
+      const { code, index } = result;
+      const cure = CURES[code] ?? "";
+      this.#controlError(
+        controlId,
+        code,
+        `Cannot write "${request.key}": ${code}${index ? `, version ${index}` : ""}`,
+        cure,
+      );
+    });
+    return DEFERRED;
+  }
+
+  #controlGet(controlId: number, request: PrimaryRequest & { readonly verb: "primary-get" }): unknown {
+    const endMs = this.ctx.nowMs + CONTROL_MS;
+    const read = { key: request.key, prefix: request.prefix ?? false, stale: request.stale ?? false };
+    const attempt = (): void =>
+      this.read(read, (result) => {
+        if (result.ok) {
+          return this.#controlReply(controlId, { index: result.index, versions: result.versions.map(shown) });
+        }
+        if (this.ctx.nowMs < endMs) {
+          return void this.#later.push({ atMs: this.ctx.nowMs + 100, run: attempt });
+        }
+        this.#controlError(controlId, result.code, `Cannot read "${request.key}": ${result.code}`, CURES["timeout"]!);
+      });
+    attempt();
+    return DEFERRED;
+  }
+
+  #controlTransfer(controlId: number, wanted: string): unknown {
+    const { ctx } = this;
+    const raft = this.#raft;
+    if (!raft || raft.view.role !== "leader") {
+      throw new Refusal(
+        "not-leader",
+        "Cannot hand over: this node does not lead",
+        `Run it on ${this.leader ?? "the leader"}`,
+      );
+    }
+    const members = membersOf(raft.view.config).filter((one) => {
+      const node = nodeOfReplica(one);
+      return node === wanted || wanted.length >= 4 && node.endsWith(wanted) ||
+        ctx.state.members.get(node)?.membership.name === wanted;
+    });
+    if (members.length !== 1 || !isVoter(raft.view.config, members[0]!)) {
+      throw new Refusal(
+        "not-found",
+        `Cannot hand over to "${wanted}": it is no voter`,
+        "List them: mycelium primary status",
+      );
+    }
+    if (members[0] === raft.id) return { leader: ctx.state.nodeId };
+    const id = this.#nextId++;
+    this.#waiting.set(id, { kind: "transfer", controlId });
+    this.#step({ type: "transfer", nowMs: ctx.nowMs, id, to: members[0]! });
+    return DEFERRED;
+  }
+
+  #transferDone(controlId: number, leader: string | undefined): void {
+    this.ctx.audit(
+      "primary-transfer",
+      this.ctx.state.nodeId,
+      `leadership was given up${leader ? `, to ${leader}` : ""}`,
+    );
+    this.#controlReply(controlId, { leader: leader ?? null });
+  }
+
+  #transferRefused(controlId: number, reason: RefusalReason): void {
+    this.#controlError(controlId, reason, `Cannot hand over: ${reason}`, "Try again");
+  }
+
+  #controlReply(controlId: number, value: unknown): void {
+    this.ctx.emit({ type: "control-reply", controlId, result: { ok: true, value } });
+  }
+
+  #controlError(controlId: number, code: string, message: string, cure: string): void {
+    this.ctx.emit({ type: "control-reply", controlId, result: { ok: false, error: { code, message, cure } } });
+  }
+}
+
+const CURES: { readonly [code: string]: string } = {
+  "conflict": "Read it again, then write with the version that is there",
+  "stale-seq": "A newer word of this node is there: check its clock",
+  "not-permitted": "This node may write under app/ and under its own node/ and service/ keys",
+  "full": "Delete what is not needed",
+  "timeout": "It may still happen. Who leads: mycelium primary status",
+  "from-future": "Check the clock of this node",
+};
+
+/** A version as JSON; bytes that are no text are shown in Base64. */
+function shown({ spore, index, term }: Version): unknown {
+  const { key, seq, value, issuedMs, expiresMs } = spore.record;
+  return { key, index, term, seq, author: spore.author, issuedMs, expiresMs, ...valueOf(value) };
+}
+
+function valueOf(value: Uint8Array | undefined): { readonly [name: string]: string } {
+  if (value === undefined) return {};
+  try {
+    return { value: new TextDecoder("utf-8", { fatal: true }).decode(value) };
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    return { base64: toBase64Url(value) };
+  }
+}
+
+function names(replicas: readonly string[]): string {
+  return replicas.length === 0 ? "none" : replicas.map((one) => shortNodeId(nodeOfReplica(one))).join(" ");
+}

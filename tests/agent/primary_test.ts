@@ -1,0 +1,73 @@
+/** The Primary Spore among whole agents in the simulator's world. */
+
+import assert from "node:assert/strict";
+import { Net } from "./kit.ts";
+import type { Host } from "../sim/world.ts";
+
+interface Put {
+  readonly index: number;
+  readonly code: string;
+}
+interface Got {
+  readonly index: number;
+  readonly versions: readonly { readonly key: string; readonly value?: string; readonly index: number }[];
+}
+
+function put(net: Net, host: Host, key: string, value: string, expect?: number): Put {
+  return net.world.ask<Put>(host, { verb: "primary-put", key, value, ...(expect === undefined ? {} : { expect }) });
+}
+
+function get(net: Net, host: Host, key: string, stale = false): string | undefined {
+  return net.world.ask<Got>(host, { verb: "primary-get", key, stale }).versions[0]?.value;
+}
+
+function leaderOf(hosts: readonly Host[]): Host | undefined {
+  return hosts.find((one) => one.agent && one.view.primary?.role === "leader");
+}
+
+/** A network of this many issuers, all members of the group. */
+function group(seed: number, count: number, voters: number): { readonly net: Net; readonly hosts: readonly Host[] } {
+  const net = new Net(seed);
+  const hosts = [net.founder];
+  for (let i = 1; i < count; i++) hosts.push(net.join(`issuer${i}`, { as: "sclerotium" }));
+  net.world.until(`${voters} vote`, () => {
+    const view = leaderOf(hosts)?.view.primary;
+    return view !== undefined && view.configCommitted && view.config.votersOutgoing.length === 0 &&
+      view.config.voters.length === voters && view.config.learners.length === count - voters;
+  }, 120_000);
+  return { net, hosts };
+}
+
+Deno.test("[3.1a] Primary Spore: one node alone agrees at once, and remembers over a restart", () => {
+  const net = new Net(1);
+  const { world, founder } = net;
+  assert.equal(put(net, founder, "app/greeting", "hello").code, "ok");
+  assert.equal(get(net, founder, "app/greeting"), "hello");
+  world.restart(founder);
+  world.run(500);
+  assert.equal(get(net, founder, "app/greeting"), "hello");
+  assert.equal(founder.view.primary!.role, "leader");
+});
+
+Deno.test("[3.1a] Primary Spore: what is written at any issuer is read at every one", () => {
+  const { net, hosts } = group(2, 3, 3);
+  for (const [i, host] of hosts.entries()) assert.equal(put(net, host, `app/from-${i}`, `value ${i}`).code, "ok");
+  for (const host of hosts) {
+    for (let i = 0; i < 3; i++) assert.equal(get(net, host, `app/from-${i}`), `value ${i}`);
+  }
+});
+
+Deno.test("[3.1a] Primary Spore: the leader is lost, and another one writes", () => {
+  const { net, hosts } = group(3, 3, 3);
+  put(net, hosts[0]!, "app/a", "1");
+  const leader = leaderOf(hosts)!;
+  const rest = hosts.filter((one) => one !== leader);
+  net.world.crash(leader, true);
+  const startMs = net.world.nowMs;
+  assert.equal(put(net, rest[0]!, "app/a", "2").code, "ok");
+  const gapMs = net.world.nowMs - startMs;
+  assert.ok(gapMs < 3_000, `${gapMs} ms without a leader`);
+  net.world.boot(leader);
+  net.world.run(2_000);
+  assert.equal(get(net, leader, "app/a"), "2");
+});
