@@ -19,12 +19,15 @@ import {
 } from "../core/codec.ts";
 import { readAddress } from "../core/ids.ts";
 import { readRole, type Role } from "../core/roles.ts";
+import { KEY_CHARS_MAX } from "../spore/keys.ts";
+import { RECORD_LIFE_MS_MAX, VALUE_BYTES_MAX } from "../spore/record.ts";
+import type { SporeRequest } from "./latent.ts";
 
 /** Requests by verb. */
 export type ControlRequest = CoreRequest | PartRequest;
 
 /** Requests that a part of the agent answers. */
-export type PartRequest = never;
+export type PartRequest = SporeRequest;
 
 /** Requests that the agent itself answers. */
 export type CoreRequest =
@@ -115,6 +118,21 @@ const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
       return Object.fromEntries(entries.map(([key, one]) => [key, argument(one, `${path}.${key}`)]));
     },
   }),
+  "spore-list": record({
+    prefix: optional(text(KEY_CHARS_MAX)),
+    after: optional(text(KEY_CHARS_MAX)),
+    max: optional(uint(1_000, 1)),
+  }),
+  "spore-show": record({ key: text(KEY_CHARS_MAX) }),
+  "spore-put": record({
+    key: text(KEY_CHARS_MAX),
+    value: text(Math.ceil(VALUE_BYTES_MAX * 4 / 3) + 4, /^[A-Za-z0-9_-]*$/),
+    ttlMs: optional(uint(RECORD_LIFE_MS_MAX, 1_000)),
+    expect: optional(uint()),
+  }),
+  "spore-delete": record({ key: text(KEY_CHARS_MAX), expect: optional(uint()) }),
+  "spore-verify": record({}),
+  "spore-diff": record({ node }),
   "set-mode": record({ mode: oneOf(["normal", "safe", "isolated", "drained"]) }),
   "leave": record({}),
 };

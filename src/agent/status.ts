@@ -209,6 +209,94 @@ export interface SporesStatus {
   };
 }
 
+/** A spore record as status and the command line show it. */
+export interface SporeRow {
+  readonly key: string;
+  readonly tier: Tier;
+  readonly state: "live" | "expired" | "deleted";
+  /** Node id. */
+  readonly author: string;
+  readonly authorName: string;
+  readonly seq: number;
+  /** Place in the log of the Primary Spore, or number of the seed document; missing for the Latent Spore. */
+  readonly term?: number;
+  readonly index?: number;
+  /** Until when its rank counts. */
+  readonly provenUntilMs?: number;
+  readonly issuedMs: number;
+  readonly expiresMs: number;
+  /** Hexadecimal. */
+  readonly hash: string;
+  readonly sizeBytes: number;
+  /** Base64url; only where one record was asked for. */
+  readonly value?: string;
+  /** Used although a higher tier says otherwise: it was confirmed by connection. */
+  readonly provisional: boolean;
+  /** A newer word of lower tier that is not used. */
+  readonly challenger?: Omit<SporeRow, "provisional" | "challenger"> & {
+    readonly confirmation: "asking" | "confirmed" | "denied" | "unanswered";
+  };
+}
+
+/** What a node knows by spores, and how it came by it. Counts are since the start. */
+export interface SporesStatus {
+  readonly keys: number;
+  readonly bytes: number;
+  readonly tiers: { readonly [T in Tier]: number };
+  readonly tombstones: number;
+  /** Keys that this node writes. */
+  readonly own: number;
+  /** It keeps a part of the records and asks others for the rest. */
+  readonly partial: boolean;
+  readonly suspects: {
+    readonly asking: number;
+    readonly confirmed: number;
+    readonly denied: number;
+    readonly unanswered: number;
+  };
+  /** Authors caught saying two things at once. */
+  readonly equivocations: number;
+  /** Versions that arrived, changed something, were known already. */
+  readonly received: number;
+  readonly changed: number;
+  readonly skipped: number;
+  /** Signatures checked. */
+  readonly verified: number;
+  readonly expired: number;
+  readonly confirmed: number;
+  readonly denied: number;
+  /** Repairs run. */
+  readonly runs: number;
+  readonly refusals: { readonly [reason: string]: number };
+  readonly lastSync?: {
+    readonly atMs: number;
+    readonly nodeId: string;
+    readonly ok: boolean;
+    readonly differing: number;
+    readonly received: number;
+    readonly sent: number;
+    readonly rounds: number;
+    readonly elapsedMs: number;
+  };
+}
+
+/** An entry of the recent history. */
+export interface EventStatus {
+  readonly atMs: number;
+  readonly level: "debug" | "info" | "warn" | "error";
+  readonly event: string;
+  readonly message: string;
+}
+
+/** What the plots are drawn from: counters since start, and sizes, as they stood at one moment. */
+export interface HistorySample {
+  readonly atMs: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly rssBytes: number;
+  readonly cpuMs: number;
+}
+
 /** An entry of the recent history. */
 export interface EventStatus {
   readonly atMs: number;

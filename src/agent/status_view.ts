@@ -12,7 +12,16 @@ import { renewAtMs } from "../identity/credential.ts";
 import type { Member } from "../membership/table.ts";
 import type { Context } from "./context.ts";
 import type { Registrar } from "./registrar.ts";
-import type { ComponentStatus, EventStatus, Health, MemberStatus, SourceStatus, Status, Waiting } from "./status.ts";
+import type {
+  ComponentStatus,
+  EventStatus,
+  Health,
+  MemberStatus,
+  SourceStatus,
+  SporesStatus,
+  Status,
+  Waiting,
+} from "./status.ts";
 
 /** What only the edge knows. */
 export interface EdgeView {
@@ -35,6 +44,7 @@ export interface StatusInput {
   readonly registrar: Registrar;
   readonly startedMs: number;
   readonly edge: EdgeView;
+  readonly spores?: SporesStatus;
 }
 
 const NOTHING: Capabilities = {
@@ -143,6 +153,7 @@ export function statusOf(input: StatusInput): Status {
       reason: "this node has no runtime for services yet",
     })),
     config: edge.config,
+    ...(network && input.spores ? { spores: input.spores } : {}),
     health: {
       ready,
       health,

@@ -14,6 +14,7 @@ import { registerExec } from "./commands/exec.ts";
 import { registerInvite } from "./commands/invite.ts";
 import { registerGenesis, registerNode } from "./commands/node.ts";
 import { registerSeed } from "./commands/seed.ts";
+import { registerSpore } from "./commands/spore.ts";
 import { registerStatus, registerVersion } from "./commands/status.ts";
 import { registerUp } from "./commands/up.ts";
 import { Context, type GlobalFlags, type Register } from "./context.ts";
@@ -108,6 +109,8 @@ export function createProgram(deps: Pick<CliDeps, "stdout" | "stderr" | "env">, 
   registerConfig(program, register);
   registerBootstrap(program, register);
   registerSeed(program, register);
+  const spore = program.command("spore").summary("look at the network's records, write and move them");
+  registerSpore(spore, register);
   program.commandsGroup("This program:");
   registerVersion(program, register);
   registerCompletion(program, register);

@@ -80,6 +80,15 @@ export function openEnvelope<T>(
   return options.reader(decodeCbor(envelope.payload, LIMITS.recordBytesMax), envelope.type);
 }
 
+/** Whether the signature of an envelope is valid in a network, whatever its payload is. */
+export function isSigned(envelope: Envelope, networkId: Uint8Array): boolean {
+  return verifySignature(
+    envelope.signer,
+    signedBytes(networkId, envelope.type, envelope.payload),
+    envelope.signature,
+  );
+}
+
 /** Hash of an envelope's content, for references; 32 bytes. */
 export function envelopeHash(envelope: Envelope): Uint8Array {
   return hashParts("mycelium/envelope/v1", utf8(envelope.type), envelope.payload, envelope.signer);

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { bytes, optional, record, uint, WireError } from "../core/codec.ts";
+import { bytes, decodeAs, optional, type Read, record, uint, WireError } from "../core/codec.ts";
+import { equalBytes } from "../core/bytes.ts";
 import type { KeyPair } from "../core/crypto.ts";
 import { type Envelope, envelopeHash, openEnvelope, sealEnvelope } from "../core/envelope.ts";
 import { nodeIdOf } from "../core/ids.ts";
@@ -72,7 +73,33 @@ export function sealSpore(one: SporeRecord, networkId: Uint8Array, author: KeyPa
  * @throws {WireError} When it is malformed, not validly signed in this network, or of a life that no record has.
  */
 export function openSpore(envelope: Envelope, networkId: Uint8Array): Spore {
-  const read = openEnvelope(envelope, { type: TYPE, networkId, reader: readRecord });
+  return sporeOf(envelope, openEnvelope(envelope, { type: TYPE, networkId, reader: readRecord }));
+}
+
+/**
+ * Reads a spore record without checking its signature: one that was checked before it was stored, or whose
+ * content decides whether checking it is worth the time.
+ *
+ * @throws {WireError} When it is malformed, or of a life that no record has.
+ */
+export function readSpore(envelope: Envelope): Spore {
+  if (envelope.type !== TYPE) throw new WireError(`Cannot open record "${envelope.type}": wanted type "${TYPE}"`);
+  return sporeOf(envelope, decodeAs(envelope.payload, readRecord));
+}
+
+/**
+ * Reads a spore record from the store, where it was put after its signature was checked.
+ *
+ * @param hash Its hash at that time.
+ * @throws {WireError} When it is not what was stored.
+ */
+export function restoreSpore(envelope: Envelope, hash: Uint8Array): Spore {
+  const spore = readSpore(envelope);
+  if (!equalBytes(spore.hash, hash)) throw new WireError(`Cannot restore record "${spore.record.key}": it was changed`);
+  return spore;
+}
+
+function sporeOf(envelope: Envelope, read: Read<typeof readRecord>): Spore {
   const one = { key: read.k, seq: read.n, value: read.v, issuedMs: read.i, expiresMs: read.x };
   if (one.expiresMs <= one.issuedMs || one.expiresMs - one.issuedMs > RECORD_LIFE_MS_MAX) {
     throw new WireError(`Cannot open record "${one.key}": it lives for ${one.expiresMs - one.issuedMs} ms`);

@@ -20,6 +20,7 @@ import type {
   PathStatus,
   PendingStatus,
   SourceStatus,
+  SporesStatus,
   Status,
   Waiting,
 } from "../../agent/status.ts";
@@ -182,6 +183,45 @@ const sample = object<HistorySample>({
   cpuMs: number("CPU time since start in milliseconds."),
 });
 
+const spores = object<SporesStatus>({
+  keys: count("Keys known, deleted ones and those that have run out included."),
+  bytes: count("What their records take."),
+  tiers: object<SporesStatus["tiers"]>({
+    latent: count("Keys whose record members told each other."),
+    seed: count("Keys whose record an issuer has put into a seed."),
+    primary: count("Keys whose record the primaries agreed on."),
+  }, "Keys by where the record that counts comes from."),
+  tombstones: count("Keys that were deleted."),
+  own: count("Keys that this node writes."),
+  partial: bool("Whether this device keeps a part of the records."),
+  suspects: object<SporesStatus["suspects"]>({
+    asking: count("Being asked about."),
+    confirmed: count("Used although suspicious."),
+    denied: count("Not used: denied."),
+    unanswered: count("Not used: nobody could be asked."),
+  }, "Suspicious records by how far their confirmation is."),
+  equivocations: count("Pairs of records by which an author says two things at once."),
+  received: count("Versions that arrived."),
+  changed: count("Versions that changed something."),
+  skipped: count("Versions that were known, overtaken, or not for this device."),
+  verified: count("Signatures checked."),
+  expired: count("Keys where something ran out."),
+  confirmed: count("Suspicious records confirmed."),
+  denied: count("Suspicious records denied."),
+  runs: count("Comparisons with other members."),
+  refusals: numbers("Versions and proofs refused, by reason."),
+  lastSync: optional(object<NonNullable<SporesStatus["lastSync"]>>({
+    atMs: time("When it ended."),
+    nodeId: text("Node id of the other."),
+    ok: bool("Whether it came to its end."),
+    differing: count("Entries that differed."),
+    received: count("Versions received."),
+    sent: count("Versions sent."),
+    rounds: count("Messages and their answers."),
+    elapsedMs: count("How long it took."),
+  }, "The last comparison.")),
+}, "Spore records: missing before this node is a member.");
+
 const status: Schema<Status> = object<Status>({
   schema: { json: { const: 1, description: "Rises when a field changes its meaning or goes." }, optional: false },
   nowMs: time("When this document was made, by the node's clock."),
@@ -253,6 +293,7 @@ const status: Schema<Status> = object<Status>({
     version: count("Version of the configuration in force."),
     tryUntilMs: optional(time("When a configuration on trial is taken back.")),
   }),
+  spores: optional(spores),
   health: object<Status["health"]>({
     ready: bool("Whether the node does its work."),
     health,

@@ -1,0 +1,1195 @@
+/**
+ * The Latent Spore: what members tell each other, key by key, and what of it counts here.
+ *
+ * A word is told at once, repaired by digests, checked against the authority chain, and merged into a table whose
+ * outcome does not depend on who heard what first. What contradicts a higher tier is not used before it is
+ * confirmed. See `src/spore/DESIGN.md`.
+ *
+ * @module
+ */
+
+import { unreachable } from "../core/assert.ts";
+import { compareBytes, equalBytes, fromBase64Url, toBase64Url, toHex } from "../core/bytes.ts";
+import { type CborValue, decodeAs, encodeCbor, WireError } from "../core/codec.ts";
+import { publicKeyOf, shortNodeId } from "../core/ids.ts";
+import { LIMITS } from "../core/limits.ts";
+import { shuffled } from "../core/rng.ts";
+import { CLOCK_SKEW_MS } from "../identity/authority.ts";
+import { answerDigest, packIds, Repair, unpackIds, ZONES } from "../spore/digest.ts";
+import { mayWrite, ownerOf } from "../spore/keys.ts";
+import {
+  confirmAnswerValue,
+  deltaAnswerValue,
+  deltaAskValue,
+  digestAnswerValue,
+  digestAskValue,
+  pushValue,
+  readAnswerValue,
+  readConfirm,
+  readDeltaAnswer,
+  readDeltaAsk,
+  readDigestAnswer,
+  readDigestAsk,
+  readPush,
+  readRead,
+  readReadAnswer,
+  readValue,
+  type Standing,
+  VersionBatch,
+  type WireVersion,
+} from "../spore/messages.ts";
+import type { RankProof } from "../spore/proof.ts";
+import { readSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore, VALUE_BYTES_MAX } from "../spore/record.ts";
+import { isAlive, type SporeEntry, SporeTable, tierOf, type Version } from "../spore/table.ts";
+import {
+  checkVersion,
+  type Equivocation,
+  equivocationOf,
+  type ProofRefusal,
+  type SporeFacts,
+  type SporeRefusal,
+} from "../spore/validation.ts";
+import { type Context, DEFERRED, Refusal } from "./context.ts";
+import type { ControlRequest } from "./control.ts";
+import type { CallFailure, PeerView } from "./effects.ts";
+import { Confirmations, type Suspect } from "./latent_confirm.ts";
+import { loadSpores, ownKey, ownPut, type OwnWord, sporePut, storeKey, WriteBehind } from "./latent_store.ts";
+import { SporeSync, type SyncReport } from "./latent_sync.ts";
+import type { Part } from "./part.ts";
+import type { SporeRow, SporesStatus } from "./status.ts";
+
+/** Requests that the Latent Spore answers. */
+export type SporeRequest =
+  | { readonly verb: "spore-list"; readonly prefix?: string; readonly after?: string; readonly max?: number }
+  | { readonly verb: "spore-show"; readonly key: string }
+  | {
+    readonly verb: "spore-put";
+    readonly key: string;
+    /** Base64url. */
+    readonly value: string;
+    /** Life of the word, after which it is gone; missing: said again for as long as this node lives. */
+    readonly ttlMs?: number;
+    /** Index of the version in the Primary Spore that it replaces, 0 for none; else the answer is `conflict`. */
+    readonly expect?: number;
+  }
+  | { readonly verb: "spore-delete"; readonly key: string; readonly expect?: number }
+  | { readonly verb: "spore-verify" }
+  | { readonly verb: "spore-diff"; readonly node: string };
+
+/** The way to the Primary Spore, as the Latent Spore needs it. */
+export interface PrimaryDoor {
+  /** Whether a leader is known that can be reached. */
+  reachable(): boolean;
+  /**
+   * Proposes a word. `done` runs in a later step: with its place in the log, or with why not. A failure with
+   * `known: false` leaves open whether it was committed.
+   */
+  propose(spore: Spore, expect: number | undefined, done: (result: ProposeResult) => void): void;
+}
+
+/** How a proposal ended. */
+export type ProposeResult =
+  | { readonly ok: true; readonly term: number; readonly index: number }
+  | { readonly ok: false; readonly known: boolean; readonly code: string; readonly message: string };
+
+/** The way to everybody: the broadcast. */
+export interface SporeBroadcast {
+  /** Tells all; `has`: a member that has it already. */
+  publish(body: Uint8Array, has?: string): void;
+}
+
+/** What this node has observed of another where spores are concerned. Local; trust reads it. */
+export interface SporeConduct {
+  /** Versions that it passed on with a signature that is not valid. */
+  tampered: number;
+  /** Pairs of words that contradict each other under one number. */
+  equivocated: number;
+  /** Words of it that were denied by who can tell. */
+  denied: number;
+  /** Calls and versions beyond what it may send. */
+  limited: number;
+}
+
+/** Checks that a peer may cause in a second, and at once. One takes some 60 µs. */
+const PEER_CHECKS_PER_S = 400;
+const PEER_CHECKS_MAX = 4_000;
+/** What a question costs beside the checks. */
+const ASK_COST = 4;
+/** Versions of one repair that are passed on at once. */
+const TELL_MAX = 16;
+/** Answers of `spore-list` at once. */
+const LIST_MAX = 1_000;
+/** Peers whose conduct is remembered, the first ones. */
+const CONDUCT_MAX = 1_024;
+/** Records that are verified again in one step. */
+const VERIFY_SLICE = 200;
+/** Zones that a Hypha keeps whole. */
+const HYPHA_ZONES = [ZONES.indexOf("service"), ZONES.indexOf("net")];
+const ALL_ZONES = ZONES.map((_, i) => i);
+
+/** The Latent Spore of a node. */
+export class Latent implements Part {
+  readonly methods = ["spore.push", "spore.digest", "spore.delta", "spore.confirm", "spore.read"];
+  readonly verbs = ["spore-list", "spore-show", "spore-put", "spore-delete", "spore-verify", "spore-diff"];
+  /** Set by the agent once there is a Primary Spore. */
+  primary: PrimaryDoor | undefined;
+  /** Set by the agent once there is a broadcast. */
+  broadcast: SporeBroadcast | undefined;
+  /** Authors whose word is not used before it was confirmed; trust says so. */
+  distrusted: (nodeId: string) => boolean = () => false;
+  /** Told of every key where something changed. */
+  readonly #watchers: { readonly prefix: string; readonly changed: (key: string) => void }[] = [];
+  readonly #table = new SporeTable();
+  readonly #behind = new WriteBehind();
+  readonly #own = new Map<string, OwnWord>();
+  readonly #confirmations: Confirmations;
+  readonly #sync: SporeSync;
+  readonly #buckets = new Map<string, { tokens: number; atMs: number }>();
+  readonly #conduct = new Map<string, SporeConduct>();
+  readonly #evidence: Equivocation[] = [];
+  readonly #refused = new Map<string, number>();
+  readonly #counts = { received: 0, changed: 0, skipped: 0, verified: 0, expired: 0, confirmed: 0, denied: 0, runs: 0 };
+  #lastSync: SyncReport & { readonly atMs: number } | undefined;
+  /** Entries of the store, until the start has read them. */
+  #entries: readonly (readonly [string, Uint8Array])[];
+  #reviewed = "";
+  #nextRefreshMs = Infinity;
+  #verify: { readonly controlId: number; readonly keys: string[]; checked: number; readonly bad: string[] } | undefined;
+
+  /** @param entries The whole store. */
+  constructor(readonly ctx: Context, entries: ReadonlyMap<string, Uint8Array>) {
+    this.#entries = [...entries].filter(([name]) => name.startsWith("spore/") || name.startsWith("spore-own/"));
+    this.#confirmations = new Confirmations(ctx, (suspect) => this.#settled(suspect));
+    this.#sync = new SporeSync(ctx, {
+      table: this.#table,
+      zones: () => this.#zones(),
+      learn: (versions, from) => void this.#learn(versions, from),
+      waitMs: (nodeId, versions) => this.#waitMs(nodeId, versions),
+      done: (report) => {
+        this.#lastSync = { ...report, atMs: ctx.nowMs };
+        this.#counts.runs += 1;
+      },
+    });
+  }
+
+  // --- for other parts of this node ---------------------------------------------------------------------------
+
+  /** The table, to be looked at and not changed. */
+  get table(): SporeTable {
+    return this.#table;
+  }
+
+  /** Evidence of authors that said two things at once, bounded. */
+  get evidence(): readonly Equivocation[] {
+    return this.#evidence;
+  }
+
+  /** What was observed of other nodes. */
+  get conduct(): ReadonlyMap<string, Readonly<SporeConduct>> {
+    return this.#conduct;
+  }
+
+  /** Is called with every key under `prefix` where something changed, within the step that changed it. */
+  watch(prefix: string, changed: (key: string) => void): void {
+    this.#watchers.push({ prefix, changed });
+  }
+
+  /** The value that counts under a key, or `undefined` where there is none. */
+  value(key: string): Uint8Array | undefined {
+    const found = this.#use(key);
+    return found && isAlive(found.version, this.ctx.nowMs) ? found.version.spore.record.value : undefined;
+  }
+
+  /** What counts under the keys of a prefix, tombstones and what has run out left out. */
+  live(prefix: string): { readonly key: string; readonly version: Version }[] {
+    return this.#table.keys(prefix).sort().flatMap((key) => {
+      const found = this.#use(key);
+      return found && isAlive(found.version, this.ctx.nowMs) ? [{ key, version: found.version }] : [];
+    });
+  }
+
+  /**
+   * Says something under a key: stored, then told. `refresh`: said again before it runs out, until it is deleted.
+   *
+   * @param value Missing: deletes.
+   * @throws {Refusal} Where this node may not.
+   */
+  say(
+    key: string,
+    value: Uint8Array | undefined,
+    options: { readonly ttlMs?: number; readonly refresh?: boolean } = {},
+  ): Spore {
+    const spore = this.#seal(key, value, options.ttlMs);
+    this.#publishOwn(spore, options);
+    if (ownerOf(key)?.kind === "node" && this.primary?.reachable()) this.primary.propose(spore, undefined, () => {});
+    return spore;
+  }
+
+  /** A word with its rank, from the Primary Spore of this node or from a seed: checked, then told. Returns whether it was news. */
+  onProven(spore: Spore, proof: RankProof): boolean {
+    return this.#learn([{ envelope: spore.envelope, proof }], this.ctx.state.nodeId) > 0;
+  }
+
+  /** Judges a broadcast that a member passed on. @throws {WireError} Where it does not read. */
+  heard(from: string, body: Uint8Array): "accept" | "reject" | "ignore" {
+    const before = this.#conduct.get(from)?.tampered ?? 0;
+    const news = this.#learn(decodeAs(body, readPush), from, false);
+    if (news > 0) return "accept";
+    return (this.#conduct.get(from)?.tampered ?? 0) > before ? "reject" : "ignore";
+  }
+
+  // --- Part ---------------------------------------------------------------------------------------------------
+
+  serve(peer: PeerView, method: string, body: CborValue): CborValue {
+    switch (method) {
+      case "spore.push":
+        this.#learn(readPush(body, method), peer.nodeId);
+        return {};
+      case "spore.digest": {
+        const ask = readDigestAsk(body, method);
+        this.#charge(peer.nodeId, ASK_COST + ask.parts.length);
+        this.#expire();
+        const zones = this.#zones();
+        // What this node does not keep whole differs always, and says nothing.
+        const parts = answerDigest(this.#table.digest, {
+          ...(ask.roots ? { roots: new Map([...ask.roots].filter(([zone]) => zones.includes(zone))) } : {}),
+          parts: ask.parts.filter((one) => zones.includes(one.zone)),
+        });
+        return digestAnswerValue(parts);
+      }
+      case "spore.delta": {
+        const { given, wanted } = readDeltaAsk(body, method);
+        this.#charge(peer.nodeId, ASK_COST);
+        this.#learn(given, peer.nodeId);
+        return this.#give(wanted);
+      }
+      case "spore.confirm": {
+        const { key, hash } = readConfirm(body, method);
+        this.#charge(peer.nodeId, ASK_COST);
+        return confirmAnswerValue(this.#standing(key, hash));
+      }
+      case "spore.read": {
+        const { p, a } = readRead(body, method);
+        this.#charge(peer.nodeId, ASK_COST);
+        return this.#read(p, a);
+      }
+      default:
+        throw new Refusal("unknown-method", `no method "${method}"`);
+    }
+  }
+
+  answer(controlId: number, asked: ControlRequest): unknown {
+    const request = asked as SporeRequest;
+    this.#expire();
+    switch (request.verb) {
+      case "spore-list":
+        return this.#list(controlId, request);
+      case "spore-show":
+        return this.#show(controlId, request.key);
+      case "spore-put": {
+        const value = fromBase64Url(request.value);
+        if (!value || value.length > VALUE_BYTES_MAX) {
+          throw new Refusal(
+            "bad-request",
+            `Cannot put "${request.key}": wanted at most ${VALUE_BYTES_MAX} bytes`,
+            "Keep large values elsewhere, and put where they are",
+          );
+        }
+        return this.#write(controlId, request.key, value, request);
+      }
+      case "spore-delete":
+        return this.#write(controlId, request.key, undefined, request);
+      case "spore-verify":
+        if (this.#verify) throw new Refusal("busy", "Cannot verify: a verification is under way", "Try again later");
+        this.#verify = { controlId, keys: this.#table.keys(""), checked: 0, bad: [] };
+        this.ctx.wakeAt(this.ctx.nowMs);
+        return DEFERRED;
+      case "spore-diff":
+        return this.#diff(controlId, request.node);
+      default:
+        return unreachable(request);
+    }
+  }
+
+  start(): void {
+    const { versions, own, unreadable } = loadSpores(this.#entries);
+    this.#entries = [];
+    this.#table.clear();
+    for (const one of versions) this.#table.merge(one, this.ctx.nowMs);
+    for (const one of own) this.#own.set(one.key, one);
+    this.#nextRefreshMs = this.ctx.nowMs;
+    if (unreadable.length > 0) {
+      this.ctx.log("error", "spores-unreadable", `${unreadable.length} stored spore records cannot be read: dropped`);
+      this.ctx.persist(unreadable.map((name) => [name, null]));
+    }
+    this.#review(true);
+  }
+
+  clear(): void {
+    this.#table.clear();
+    this.#behind.clear();
+    this.#own.clear();
+    this.#confirmations.clear();
+    this.#sync.clear();
+    this.#buckets.clear();
+    this.#conduct.clear();
+    this.#evidence.length = 0;
+    this.#entries = [];
+    this.#reviewed = "";
+  }
+
+  keys(): readonly string[] {
+    return [
+      ...this.#table.keys("").map(storeKey),
+      ...[...this.#own.keys()].map(ownKey),
+      ...this.#entries.map(([k]) => k),
+    ];
+  }
+
+  sessionUp(nodeId: string): void {
+    this.#confirmations.up(nodeId);
+    if (this.#partial) this.#giveOwn(nodeId);
+    this.#sync.up(nodeId);
+  }
+
+  sessionDown(nodeId: string): void {
+    this.#sync.down(nodeId);
+  }
+
+  clockSetBack(): void {
+    this.#behind.clockSetBack(this.ctx.nowMs);
+    this.#confirmations.clockSetBack();
+    this.#sync.clockSetBack();
+    this.#buckets.clear();
+    this.#nextRefreshMs = this.ctx.nowMs;
+  }
+
+  wake(): number {
+    const { ctx } = this;
+    this.#review(false);
+    this.#expire();
+    if (ctx.nowMs >= this.#nextRefreshMs) this.#refresh();
+    const verifyMs = this.#verifySlice();
+    const written = this.#behind.take(ctx.nowMs);
+    if (written.length > 0) {
+      ctx.persist(written.map((key) => sporePut(key, this.#table.versions(key), ctx.nowMs)));
+    }
+    const { state } = ctx;
+    if (state.mode === "isolated") return Math.min(this.#behind.dueMs, this.#nextRefreshMs);
+    const syncMs = this.#sync.wake(() => {
+      const rtts = [...ctx.sessions.values()].flatMap((one) => one.rttMs ?? []);
+      return {
+        churn: this.#sync.churn,
+        members: state.members.size,
+        rttMs: rtts.length > 0 ? Math.max(...rtts) : 0,
+        sparing: ctx.capabilities?.battery ?? false,
+      };
+    });
+    return Math.min(
+      this.#behind.dueMs,
+      this.#nextRefreshMs,
+      this.#confirmations.wake(),
+      syncMs,
+      verifyMs,
+      Math.max(this.#table.nextExpiryMs, ctx.nowMs + 1_000),
+    );
+  }
+
+  /** The section of the status document. */
+  status(): SporesStatus {
+    const { tiers, tombstones } = this.#table;
+    const suspects = this.#confirmations.all();
+    return {
+      keys: this.#table.size,
+      bytes: this.#table.bytes,
+      tiers,
+      tombstones,
+      own: this.#own.size,
+      partial: this.#partial,
+      suspects: {
+        asking: suspects.filter((one) => one.state === "asking").length,
+        confirmed: suspects.filter((one) => one.state === "confirmed").length,
+        denied: suspects.filter((one) => one.state === "denied").length,
+        unanswered: suspects.filter((one) => one.state === "unanswered").length,
+      },
+      equivocations: this.#evidence.length,
+      ...this.#counts,
+      refusals: Object.fromEntries([...this.#refused].sort(([a], [b]) => a < b ? -1 : 1)),
+      ...(this.#lastSync ? { lastSync: this.#lastSync } : {}),
+    };
+  }
+
+  /** Rows for the read-only listing. */
+  rows(
+    prefix: string,
+    after?: string,
+    max = LIST_MAX,
+  ): { readonly rows: readonly SporeRow[]; readonly after?: string } {
+    const entries = this.#table.list(prefix, { ...(after === undefined ? {} : { after }), max: max + 1 });
+    const shown = entries.slice(0, max);
+    const last = shown.at(-1);
+    return {
+      rows: shown.map((one) => this.#row(one)),
+      ...(entries.length > max && last ? { after: last.key } : {}),
+    };
+  }
+
+  // --- what arrives -------------------------------------------------------------------------------------------
+
+  /** Checks and merges versions; tells others of what is news, unless the broadcast does. Returns how many were. */
+  #learn(versions: readonly WireVersion[], from: string, tell = true): number {
+    const { ctx } = this;
+    const news: Version[] = [];
+    const facts = this.#facts();
+    for (const wire of versions) {
+      this.#counts.received += 1;
+      const version = this.#check(wire, from, facts);
+      if (!version) continue;
+      const merged = this.#merge(version, from);
+      if (merged) news.push(version);
+    }
+    if (news.length > 0 && tell) this.#tell(news, from === ctx.state.nodeId ? undefined : from);
+    return news.length;
+  }
+
+  /** What of a version may be merged, or nothing; counts why. */
+  #check(wire: WireVersion, from: string, facts: SporeFacts): Version | undefined {
+    const { ctx } = this;
+    let peek: Spore;
+    try {
+      // Reading costs a tenth of verifying, and most of what arrives is known or overtaken.
+      peek = readSpore(wire.envelope);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.#refuse("spore-malformed", from);
+      return undefined;
+    }
+    const { key, seq } = peek.record;
+    if (!this.#keeps(key, peek.author)) {
+      this.#counts.skipped += 1;
+      return undefined;
+    }
+    const present = this.#table.versions(key);
+    const same = present.find((one) => equalBytes(one.spore.hash, peek.hash));
+    const ahead = present.some((one) => one.spore.record.seq > seq);
+    if (!wire.proof && (same || ahead) || same?.proof && wire.proof && sameProof(same.proof, wire.proof)) {
+      this.#counts.skipped += 1;
+      return undefined;
+    }
+    const cost = (same ? 0 : 1) + (wire.proof?.signatures.length ?? 0);
+    if (from !== ctx.state.nodeId && !this.#take(from, cost)) {
+      this.#limited(from);
+      return undefined;
+    }
+    this.#counts.verified += cost;
+    const verdict = checkVersion(wire, facts, { known: same?.spore });
+    if (!verdict.ok) {
+      this.#refuse(verdict.reason, from);
+      if (verdict.reason === "spore-tampered") {
+        this.#conductOf(from).tampered += 1;
+        ctx.log("warn", "spore-tampered", `${this.#nameOf(from)} sent a record that was tampered with: "${key}"`, {
+          from,
+        });
+      }
+      return undefined;
+    }
+    if (verdict.proofRefused) this.#refuse(verdict.proofRefused, from);
+    if (verdict.suspicion) {
+      if (!this.#confirmations.add(verdict.version, verdict.suspicion, false)) {
+        this.#refuse("spore-suspects-full", from);
+      }
+      return undefined;
+    }
+    return verdict.version;
+  }
+
+  #merge(version: Version, from: string): boolean {
+    const { ctx } = this;
+    const { key, seq } = version.spore.record;
+    const { changed, reason, equivocation } = this.#table.merge(version, ctx.nowMs);
+    if (equivocation) this.#note(equivocation, version.spore);
+    if (reason === "full") this.#refuse("spore-full", from);
+    if (!changed) return false;
+    this.#counts.changed += 1;
+    const own = this.#own.get(key);
+    // A word of a former life of this node: the next one has to overtake it.
+    if (own && version.spore.author === ctx.state.nodeId && seq > own.seq) this.#own.set(key, { ...own, seq });
+    this.#touched(key);
+    if (reason === "challenges" && version.spore.author !== ctx.state.nodeId) {
+      if (!this.#confirmations.add(version, "contradicts", true)) this.#refuse("spore-suspects-full", from);
+    }
+    return true;
+  }
+
+  /** A key has changed: it is written by and by, and who watches is told. */
+  #touched(key: string): void {
+    this.#behind.note(key, this.ctx.nowMs);
+    this.ctx.wakeAt(this.#behind.dueMs);
+    for (const { prefix, changed } of this.#watchers) if (key.startsWith(prefix)) changed(key);
+  }
+
+  #note(a: Spore, b: Spore): void {
+    const pair = equivocationOf(a, b);
+    if (!pair) return;
+    const known = this.#evidence.some((one) =>
+      one.author === pair.author && one.key === pair.key && one.seq === pair.seq
+    );
+    if (known) return;
+    this.#conductOf(pair.author).equivocated += 1;
+    this.#refuse("spore-equivocation", pair.author);
+    this.ctx.audit("spore-equivocation", pair.author, `two words under "${pair.key}", number ${pair.seq}`);
+    if (this.#evidence.length < LIMITS.sporeEvidenceMax) this.#evidence.push(pair);
+  }
+
+  #settled(suspect: Suspect): void {
+    const { spore } = suspect.version;
+    const { key } = spore.record;
+    if (suspect.state === "confirmed") {
+      this.#counts.confirmed += 1;
+      this.ctx.log(
+        "info",
+        "spore-confirmed",
+        `"${key}" is used although suspicious (${suspect.suspicion}): confirmed`,
+        {
+          key,
+          by: suspect.by ?? "",
+        },
+      );
+      // A word of a distrusted author that was confirmed is a word like any other, once its time has come.
+      if (!suspect.inTable && suspect.suspicion === "distrusted") this.#merge(suspect.version, spore.author);
+    } else {
+      this.#counts.denied += 1;
+      this.#refuse("spore-denied", spore.author);
+      // What was overtaken by another member in the Primary Spore is nobody's fault.
+      if (ownerOf(key)?.kind === "node") this.#conductOf(spore.author).denied += 1;
+    }
+    for (const { prefix, changed } of this.#watchers) if (key.startsWith(prefix)) changed(key);
+  }
+
+  /** What is used under a key: the winner, or what is newer and was confirmed. */
+  #use(key: string): { readonly version: Version; readonly provisional: boolean } | undefined {
+    const entry = this.#table.get(key);
+    const { challenger } = entry ?? {};
+    if (challenger) {
+      const own = challenger.spore.author === this.ctx.state.nodeId && ownerOf(key)?.kind === "node";
+      if (own || this.#confirmations.of(challenger.spore.hash)?.state === "confirmed") {
+        return { version: challenger, provisional: true };
+      }
+    }
+    for (const one of this.#confirmations.all()) {
+      const held = !one.inTable && one.state === "confirmed" && one.version.spore.record.key === key;
+      if (held && one.version.spore.record.seq > (entry?.winner.spore.record.seq ?? 0)) {
+        return { version: one.version, provisional: true };
+      }
+    }
+    return entry && { version: entry.winner, provisional: false };
+  }
+
+  /** What stands under a key here, for one who doubts. */
+  #standing(key: string, hash: Uint8Array): Standing {
+    const { state } = this.ctx;
+    const entry = this.#table.get(key);
+    if (!entry) return "unknown";
+    const owner = ownerOf(key);
+    const speaks = owner?.kind !== "node" && state.isIssuer;
+    const mine = [entry.challenger, entry.winner].find((one) => one?.spore.author === state.nodeId);
+    const word = speaks ? entry.winner : mine;
+    if (!word) return "unknown";
+    return equalBytes(word.spore.hash, hash) ? "current" : "replaced";
+  }
+
+  #facts(): SporeFacts {
+    const { state, nowMs } = this.ctx;
+    const chain = state.network!.chain!;
+    return {
+      networkId: state.networkId,
+      nowMs,
+      skewMs: CLOCK_SKEW_MS,
+      member: (nodeId) => state.members.get(nodeId) !== undefined,
+      revoked: (key) => state.revocations.get("node", key) !== undefined,
+      issuer: (key, issuedMs) => chain.counts(key, issuedMs),
+      issuersOf: (epoch) =>
+        epoch > chain.epoch ? undefined : epoch < chain.epoch - 1 || epoch < 1 ? "old" : chain.issuersAt(epoch),
+      distrusted: (nodeId) => nodeId !== state.nodeId && this.distrusted(nodeId),
+    };
+  }
+
+  /** Takes out what does not stand any more since the authority or the revocations have changed. */
+  #review(first: boolean): void {
+    const { state } = this.ctx;
+    const now = `${state.network!.chain!.epoch} ${state.revocations.size}`;
+    if (now === this.#reviewed) return;
+    this.#reviewed = now;
+    const facts = this.#facts();
+    const changed = this.#table.review(({ spore, proof }) => {
+      const signer = spore.envelope.signer;
+      let proven = proof;
+      if (proof) {
+        const issuers = facts.issuersOf(proof.epoch);
+        const stands = Array.isArray(issuers) &&
+          (proof.tier === "primary" ||
+            proof.signatures.some((one) =>
+              !facts.revoked(one.key) && issuers.some((key: Uint8Array) => equalBytes(key, one.key))
+            ));
+        if (!stands) proven = undefined;
+      }
+      if (proven?.tier === "primary") return "whole";
+      const { key, value, issuedMs } = spore.record;
+      const writer = { nodeId: spore.author, issuer: facts.issuer(signer, issuedMs) };
+      if (facts.revoked(signer) || !mayWrite(key, writer, value === undefined)) return "not";
+      return proven === proof ? "whole" : "bare";
+    });
+    for (const key of changed) this.#touched(key);
+    this.#confirmations.keep((one) => !facts.revoked(one.version.spore.envelope.signer));
+    if (!first && changed.length > 0) {
+      this.ctx.log("info", "spores-reviewed", `${changed.length} spore records changed with the authority`);
+    }
+  }
+
+  #expire(): void {
+    const { ctx } = this;
+    for (const key of this.#table.expire(ctx.nowMs)) {
+      this.#counts.expired += 1;
+      this.#touched(key);
+    }
+    if (this.#confirmations.size === 0) return;
+    // A clock that was behind has caught up: what was ahead of it is a word like any other.
+    const due = this.#confirmations.all().filter((one) =>
+      one.suspicion === "future" && one.version.spore.record.seq <= ctx.nowMs + CLOCK_SKEW_MS
+    );
+    for (const one of due) this.#merge(one.version, one.version.spore.author);
+    this.#confirmations.keep((one) => {
+      if (due.includes(one)) return false;
+      const { key, seq } = one.version.spore.record;
+      if (seq + RECORD_LIFE_MS_MAX <= ctx.nowMs) return false;
+      const entry = this.#table.get(key);
+      return one.inTable
+        ? entry?.challenger !== undefined && equalBytes(entry.challenger.spore.hash, one.version.spore.hash)
+        : !entry || compareBytes(entry.winner.spore.hash, one.version.spore.hash) !== 0;
+    });
+  }
+
+  // --- what leaves --------------------------------------------------------------------------------------------
+
+  /** Tells everybody, one version a message: the same words are the same message, whoever passes them on. */
+  #tell(versions: readonly Version[], from: string | undefined): void {
+    // What a repair brings by the hundred others repair as well: passing it on would flood the network.
+    if (versions.length > TELL_MAX) return;
+    for (const one of versions) this.broadcast?.publish(encodeCbor(pushValue([one])), from);
+  }
+
+  /** Serves what a member wants by id, as much as fits one message. */
+  #give(
+    wanted: readonly { readonly zone: number; readonly node: number; readonly list?: Uint8Array | undefined }[],
+  ): CborValue {
+    const batch = new VersionBatch();
+    let done = 0;
+    for (const { zone, node, list } of wanted) {
+      if (!list) continue;
+      const byId = new Map(this.#table.digest.ids({ zone, node }).map((one) => [one.id, one.key]));
+      for (const id of unpackIds(list)) {
+        const key = byId.get(id);
+        const versions = key === undefined ? [] : this.#table.versions(key);
+        if (!versions.every((one) => batch.add(one))) return deltaAnswerValue(batch.values, done);
+        done += 1;
+      }
+    }
+    return deltaAnswerValue(batch.values, done);
+  }
+
+  /** Serves a device that does not keep everything. */
+  #read(prefix: string, after: string | undefined): CborValue {
+    const batch = new VersionBatch();
+    let last: string | undefined;
+    for (const { key } of this.#table.list(prefix, { ...(after === undefined ? {} : { after }), max: 257 })) {
+      if (!this.#table.versions(key).every((one) => batch.add(one))) return readAnswerValue(batch.values, last);
+      last = key;
+    }
+    return readAnswerValue(batch.values, undefined);
+  }
+
+  /** Own words of zones that are not repaired from here, to one that keeps everything. */
+  #giveOwn(nodeId: string): void {
+    const keys = [...this.#own.keys()].filter((key) => !HYPHA_ZONES.includes(zoneOf(key))).slice(0, 256);
+    const versions = keys.flatMap((key) => this.#table.versions(key));
+    for (const body of pushBodies(versions)) this.ctx.call(nodeId, "spore.push", body, 10_000, () => {});
+  }
+
+  // --- own words ----------------------------------------------------------------------------------------------
+
+  #seal(key: string, value: Uint8Array | undefined, ttlMs = RECORD_LIFE_MS_MAX): Spore {
+    const { state, nowMs } = this.ctx;
+    if (!ownerOf(key)) {
+      throw new Refusal(
+        "bad-request",
+        `Cannot write "${key}": it is no key`,
+        'Wanted "app/…", "net/…", "node/<id>/…" or "service/<name>/<id>" of letters, digits, ".", "_" and "-"',
+      );
+    }
+    if (!mayWrite(key, { nodeId: state.nodeId, issuer: state.isIssuer }, value === undefined)) {
+      const whose = ownerOf(key)!.kind === "issuers" ? "the issuers" : "the node that it names";
+      throw new Refusal("not-allowed", `Cannot write "${key}": only ${whose} may`, "Run it there, or write under app/");
+    }
+    const entry = this.#table.get(key);
+    const known = Math.max(
+      this.#own.get(key)?.seq ?? 0,
+      entry?.winner.spore.record.seq ?? 0,
+      entry?.challenger?.spore.record.seq ?? 0,
+    );
+    const seq = Math.max(known + 1, nowMs);
+    const lifeMs = value === undefined ? RECORD_LIFE_MS_MAX : Math.min(RECORD_LIFE_MS_MAX, ttlMs);
+    return sealSpore({ key, seq, value, issuedMs: nowMs, expiresMs: nowMs + lifeMs }, state.networkId, state.keyPair);
+  }
+
+  /** Stores an own word, then tells it. */
+  #publishOwn(spore: Spore, options: { readonly ttlMs?: number; readonly refresh?: boolean }): Version {
+    const { ctx } = this;
+    const { key, seq, value } = spore.record;
+    const version: Version = { spore, proof: undefined };
+    const { changed, reason } = this.#table.merge(version, ctx.nowMs);
+    if (!changed) {
+      throw new Refusal(
+        reason === "full" ? "full" : "conflict",
+        `Cannot write "${key}": ${
+          reason === "full" ? "this node's table of spore records is full" : "a newer word is known"
+        }`,
+        reason === "full" ? "Delete what is not needed: mycelium spore list" : "Look at it: mycelium spore show " + key,
+      );
+    }
+    this.#counts.changed += 1;
+    const own: OwnWord = {
+      key,
+      seq,
+      ttlMs: options.ttlMs ?? RECORD_LIFE_MS_MAX,
+      refresh: value !== undefined && (options.refresh ?? options.ttlMs === undefined),
+    };
+    this.#own.set(key, own);
+    this.#nextRefreshMs = Math.min(this.#nextRefreshMs, spore.record.issuedMs + Math.floor(own.ttlMs / 2));
+    this.#behind.settle(key);
+    ctx.persist(
+      [ownPut(own), sporePut(key, this.#table.versions(key), ctx.nowMs)],
+      () => this.#tell([version], undefined),
+    );
+    for (const { prefix, changed: told } of this.#watchers) if (key.startsWith(prefix)) told(key);
+    return version;
+  }
+
+  /** Says again what would run out, and forgets what is over. */
+  #refresh(): void {
+    const { ctx } = this;
+    this.#nextRefreshMs = Infinity;
+    for (const own of [...this.#own.values()]) {
+      const { key } = own;
+      const entry = this.#table.get(key);
+      const word = this.#table.versions(key).find((one) => one.spore.author === ctx.state.nodeId);
+      if (!entry || !word || !own.refresh && !isAlive(word, ctx.nowMs)) {
+        // Nothing of it is left that could come back, so that its number is of no use either.
+        if (!word && own.seq + RECORD_LIFE_MS_MAX <= ctx.nowMs) {
+          this.#own.delete(key);
+          ctx.persist([[ownKey(key), null]]);
+        }
+        continue;
+      }
+      if (!own.refresh) continue;
+      // What has a rank is renewed by who gave it, and somebody else's word is not ours to repeat.
+      const { record } = word.spore;
+      if (entry.winner !== word || entry.tier !== "latent" || record.value === undefined) {
+        this.#nextRefreshMs = Math.min(this.#nextRefreshMs, ctx.nowMs + REFRESH_LOOK_MS);
+        continue;
+      }
+      const dueMs = record.issuedMs + Math.floor(own.ttlMs / 2);
+      if (ctx.nowMs < dueMs) this.#nextRefreshMs = Math.min(this.#nextRefreshMs, dueMs);
+      else this.say(key, record.value, { ttlMs: own.ttlMs, refresh: true });
+    }
+  }
+
+  #write(
+    controlId: number,
+    key: string,
+    value: Uint8Array | undefined,
+    options: { readonly ttlMs?: number; readonly expect?: number },
+  ): unknown {
+    const { ctx } = this;
+    const spore = this.#seal(key, value, options.ttlMs);
+    const owned = ownerOf(key)!.kind === "node";
+    const result = (tier: "latent" | "primary", place?: { readonly term: number; readonly index: number }) => ({
+      key,
+      seq: spore.record.seq,
+      hash: toHex(spore.hash),
+      tier,
+      ...place,
+      challenges: tier === "latent" && this.#table.get(key)?.challenger !== undefined,
+    });
+    if (!this.primary?.reachable()) {
+      if (options.expect !== undefined) {
+        throw new Refusal(
+          "no-primary",
+          `Cannot write "${key}" on a condition: no leader of the Primary Spore can be reached`,
+          "Wait for one: mycelium primary status; or write without --expect",
+        );
+      }
+      this.#publishOwn(spore, options);
+      return result("latent");
+    }
+    // An owned word is told at once: the Primary Spore follows.
+    if (owned && options.expect === undefined) {
+      this.#publishOwn(spore, options);
+      this.primary.propose(spore, undefined, () => {});
+      return result("latent");
+    }
+    this.primary.propose(spore, options.expect, (ended) => {
+      let reply: (ReturnType<typeof result>) | undefined;
+      let failure: { readonly code: string; readonly message: string; readonly cure: string } | undefined;
+      if (ended.ok) reply = result("primary", { term: ended.term, index: ended.index });
+      else if (ended.known || options.expect !== undefined) {
+        failure = {
+          code: ended.code,
+          message: `Cannot write "${key}": ${ended.message}`,
+          cure: ended.code === "conflict" ? `Look at it: mycelium spore show ${key}` : "Look: mycelium primary status",
+        };
+      } else {
+        // The same word, told without rank: where it was committed after all, its proof joins it.
+        try {
+          this.#publishOwn(spore, options);
+          reply = result("latent");
+        } catch (error) {
+          if (!(error instanceof Refusal)) throw error;
+          failure = { code: error.code, message: error.message, cure: error.cure };
+        }
+      }
+      ctx.emit({
+        type: "control-reply",
+        controlId,
+        result: reply ? { ok: true, value: reply } : { ok: false, error: failure! },
+      });
+    });
+    return DEFERRED;
+  }
+
+  // --- questions of the person at the machine -----------------------------------------------------------------
+
+  #list(controlId: number, request: SporeRequest & { readonly verb: "spore-list" }): unknown {
+    const prefix = request.prefix ?? "";
+    const max = Math.min(LIST_MAX, request.max ?? LIST_MAX);
+    if (!this.#partial || HYPHA_ZONES.some((zone) => prefix.startsWith(`${ZONES[zone]}/`))) {
+      return { ...this.rows(prefix, request.after, max), nowMs: this.ctx.nowMs, from: this.ctx.state.nodeId };
+    }
+    return this.#ask(controlId, prefix, request.after, (entries, after, from) => ({
+      rows: entries.slice(0, max).map((one) => this.#row(one)),
+      ...(after === undefined ? {} : { after }),
+      nowMs: this.ctx.nowMs,
+      from,
+    }));
+  }
+
+  #show(controlId: number, key: string): unknown {
+    const missing = () =>
+      new Refusal(
+        "not-found",
+        `Cannot show "${key}": nothing is known under this key`,
+        "List keys: mycelium spore list",
+      );
+    const entry = this.#table.get(key);
+    const held = this.#use(key);
+    if (entry || held) {
+      const row = entry ?? { key, winner: held!.version, tier: tierOf(held!.version), challenger: undefined };
+      return { ...this.#row(row, true), nowMs: this.ctx.nowMs };
+    }
+    if (!this.#partial) throw missing();
+    return this.#ask(controlId, key, undefined, (entries) => {
+      const found = entries.find((one) => one.key === key);
+      if (!found) throw missing();
+      return { ...this.#row(found, true), nowMs: this.ctx.nowMs };
+    });
+  }
+
+  /** Asks a member that keeps everything, checks what it says, and answers with that. */
+  #ask(
+    controlId: number,
+    prefix: string,
+    after: string | undefined,
+    show: (entries: readonly SporeEntry[], after: string | undefined, from: string) => unknown,
+  ): typeof DEFERRED {
+    const { ctx } = this;
+    const peers = shuffled(ctx.memberPeers(), ctx.rng);
+    const whole = peers.find((one) => ctx.state.members.get(one)?.membership.role !== "hypha");
+    if (whole === undefined) {
+      throw new Refusal(
+        "unreachable",
+        "Cannot ask for records: this device keeps a part of them, and no member that keeps all is connected",
+        "Look: mycelium peers",
+      );
+    }
+    ctx.call(whole, "spore.read", readValue(prefix, after), 10_000, (result) => {
+      this.#finish(controlId, result, () => {
+        if (!result.ok) return undefined;
+        const read = readReadAnswer(result.body, "spore.read");
+        const facts = this.#facts();
+        const side = new SporeTable();
+        for (const wire of read.g) {
+          const verdict = checkVersion(wire, facts);
+          if (verdict.ok && !verdict.suspicion) side.merge(verdict.version, ctx.nowMs);
+          else this.#refuse(verdict.ok ? "spore-suspicious" : verdict.reason, whole);
+        }
+        return show(side.list(prefix), read.a, whole);
+      });
+    });
+    return DEFERRED;
+  }
+
+  /** Compares this table with that of a member, and exchanges nothing. */
+  #diff(controlId: number, wanted: string): typeof DEFERRED {
+    const { ctx } = this;
+    const found = ctx.memberPeers().filter((one) =>
+      one === wanted || ctx.state.members.get(one)?.membership.name === wanted ||
+      wanted.length >= 4 && one.endsWith(wanted)
+    );
+    if (found.length !== 1) {
+      throw new Refusal(
+        publicKeyOf(wanted) || found.length === 0 ? "not-found" : "ambiguous",
+        `Cannot compare with "${wanted}": ${found.length} connected members match`,
+        "List them: mycelium peers",
+      );
+    }
+    const nodeId = found[0]!;
+    const repair = new Repair(this.#table.digest, this.#zones());
+    const give: string[] = [];
+    const want: { readonly zone: number; readonly node: number; readonly list: Uint8Array }[] = [];
+    const fail = (result: CallFailure) => this.#finish(controlId, result, () => undefined);
+    const theirs = new SporeTable();
+    const report = () => {
+      const keys = [...new Set([...give, ...theirs.keys("")])].sort();
+      const side = (table: SporeTable, key: string) => {
+        const entry = table.get(key);
+        return entry ? this.#row(entry) : undefined;
+      };
+      return {
+        nodeId,
+        same: keys.length === 0,
+        differences: keys.slice(0, LIST_MAX).map((key) => ({
+          key,
+          here: side(this.#table, key),
+          there: side(theirs, key),
+        })),
+        more: Math.max(0, keys.length - LIST_MAX),
+        nowMs: ctx.nowMs,
+      };
+    };
+    const fetch = () => {
+      const next = want.splice(0, 8);
+      if (next.length === 0) return this.#finish(controlId, { ok: true }, report);
+      ctx.call(nodeId, "spore.delta", deltaAskValue([], next), 10_000, (result) => {
+        if (!result.ok) return fail(result);
+        this.#guard(controlId, () => {
+          for (const { envelope, proof } of readDeltaAnswer(result.body, "spore.delta").given) {
+            theirs.merge({ spore: readSpore(envelope), proof }, ctx.nowMs);
+          }
+          fetch();
+        });
+      });
+    };
+    const go = () => {
+      const ask = repair.next();
+      if (!ask || give.length + want.length > 4 * LIST_MAX) return fetch();
+      ctx.call(nodeId, "spore.digest", digestAskValue(ask), 10_000, (result) => {
+        if (!result.ok) return fail(result);
+        this.#guard(controlId, () => {
+          const difference = repair.take(readDigestAnswer(result.body, "spore.digest"));
+          give.push(...difference.give);
+          for (const { zone, node, ids } of difference.want) {
+            for (let at = 0; at < ids.length; at += 32) {
+              want.push({ zone, node, list: packIds(ids.slice(at, at + 32)) });
+            }
+          }
+          go();
+        });
+      });
+    };
+    go();
+    return DEFERRED;
+  }
+
+  /** Answers a request with what `show` gives, or with why not. */
+  #finish(controlId: number, result: { readonly ok: true } | CallFailure, show: () => unknown): void {
+    if (result.ok) return this.#guard(controlId, () => this.#reply(controlId, { ok: true, value: show() }));
+    const { code, message } = result as CallFailure;
+    this.#reply(controlId, {
+      ok: false,
+      error: { code, message: `Cannot ask another member: ${message}`, cure: "Try again" },
+    });
+  }
+
+  #guard(controlId: number, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (!(error instanceof Refusal) && !(error instanceof WireError)) throw error;
+      const [code, cure] = error instanceof Refusal ? [error.code, error.cure] : ["bad-answer", "Try another node"];
+      this.#reply(controlId, { ok: false, error: { code, message: error.message, cure } });
+    }
+  }
+
+  #reply(
+    controlId: number,
+    result: { readonly ok: true; readonly value: unknown } | {
+      readonly ok: false;
+      readonly error: { readonly code: string; readonly message: string; readonly cure: string };
+    },
+  ): void {
+    this.ctx.emit({ type: "control-reply", controlId, result });
+  }
+
+  /** Verifies some more records again, signatures and proofs, for `spore verify`. */
+  #verifySlice(): number {
+    const run = this.#verify;
+    if (!run) return Infinity;
+    const facts = this.#facts();
+    for (const key of run.keys.splice(0, VERIFY_SLICE)) {
+      for (const { spore, proof } of this.#table.versions(key)) {
+        run.checked += 1;
+        const verdict = checkVersion({ envelope: spore.envelope, proof }, facts);
+        const fault = verdict.ok ? verdict.proofRefused : verdict.reason;
+        if (fault && run.bad.length < LIST_MAX) run.bad.push(`${key}: ${fault}`);
+      }
+    }
+    if (run.keys.length > 0) return this.ctx.nowMs;
+    this.#verify = undefined;
+    this.#reply(run.controlId, { ok: true, value: { checked: run.checked, bad: run.bad } });
+    return Infinity;
+  }
+
+  #row(entry: SporeEntry, whole = false): SporeRow {
+    const { nowMs } = this.ctx;
+    const used = this.#use(entry.key);
+    const row = (version: Version): Omit<SporeRow, "provisional"> => {
+      const { record, hash, author } = version.spore;
+      return {
+        key: record.key,
+        tier: tierOf(version),
+        state: record.value === undefined ? "deleted" : isAlive(version, nowMs) ? "live" : "expired",
+        author,
+        authorName: this.#nameOf(author),
+        seq: record.seq,
+        ...(version.proof
+          ? { term: version.proof.term, index: version.proof.index, provenUntilMs: version.proof.untilMs }
+          : {}),
+        issuedMs: record.issuedMs,
+        expiresMs: record.expiresMs,
+        hash: toHex(hash),
+        sizeBytes: record.value?.length ?? 0,
+        ...(whole && record.value ? { value: toBase64Url(record.value) } : {}),
+      };
+    };
+    const shown = used?.provisional ? used.version : entry.winner;
+    const doubted = entry.challenger && entry.challenger !== shown ? entry.challenger : undefined;
+    const suspect = doubted && this.#confirmations.of(doubted.spore.hash);
+    return {
+      ...row(shown),
+      provisional: used?.provisional ?? false,
+      ...(doubted ? { challenger: { ...row(doubted), confirmation: suspect?.state ?? "unanswered" } } : {}),
+    };
+  }
+
+  // --- bounds -------------------------------------------------------------------------------------------------
+
+  get #partial(): boolean {
+    return this.ctx.state.self?.membership.role === "hypha";
+  }
+
+  #zones(): readonly number[] {
+    return this.#partial ? HYPHA_ZONES : ALL_ZONES;
+  }
+
+  #keeps(key: string, author: string): boolean {
+    if (!this.#partial) return true;
+    if (author === this.ctx.state.nodeId) return true;
+    const room = this.#table.size < LIMITS.sporesHyphaMax && this.#table.bytes < LIMITS.sporeBytesHyphaMax;
+    return HYPHA_ZONES.includes(zoneOf(key)) && (room || this.#table.get(key) !== undefined);
+  }
+
+  #bucket(nodeId: string): { tokens: number; atMs: number } {
+    const { nowMs } = this.ctx;
+    let bucket = this.#buckets.get(nodeId);
+    if (!bucket) {
+      if (this.#buckets.size >= LIMITS.channelsMax) this.#buckets.delete(this.#buckets.keys().next().value!);
+      this.#buckets.set(nodeId, bucket = { tokens: PEER_CHECKS_MAX, atMs: nowMs });
+    }
+    const earned = Math.floor((nowMs - bucket.atMs) * PEER_CHECKS_PER_S / 1_000);
+    if (earned > 0) {
+      bucket.tokens = Math.min(PEER_CHECKS_MAX, bucket.tokens + earned);
+      bucket.atMs = nowMs;
+    }
+    return bucket;
+  }
+
+  #take(nodeId: string, cost: number): boolean {
+    const bucket = this.#bucket(nodeId);
+    if (bucket.tokens < cost) return false;
+    bucket.tokens -= cost;
+    return true;
+  }
+
+  /** How long until so many checks are there. */
+  #waitMs(nodeId: string, checks: number): number {
+    const missing = Math.min(PEER_CHECKS_MAX, 2 * checks) - this.#bucket(nodeId).tokens;
+    return missing <= 0 ? 0 : Math.ceil(missing * 1_000 / PEER_CHECKS_PER_S);
+  }
+
+  #charge(nodeId: string, cost: number): void {
+    if (this.#take(nodeId, cost)) return;
+    this.#limited(nodeId);
+    throw new Refusal("rate-limited", "too many questions about spore records");
+  }
+
+  #limited(nodeId: string): void {
+    this.#refuse("spore-rate-limited", nodeId);
+    this.#conductOf(nodeId).limited += 1;
+  }
+
+  #conductOf(nodeId: string): SporeConduct {
+    let conduct = this.#conduct.get(nodeId);
+    if (!conduct) {
+      conduct = { tampered: 0, equivocated: 0, denied: 0, limited: 0 };
+      if (this.#conduct.size < CONDUCT_MAX) this.#conduct.set(nodeId, conduct);
+    }
+    return conduct;
+  }
+
+  #refuse(reason: SporeRefusal | ProofRefusal | `spore-${string}`, from: string): void {
+    this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
+    this.ctx.refuse(reason, from);
+  }
+
+  #nameOf(nodeId: string): string {
+    return this.ctx.state.members.get(nodeId)?.membership.name ?? shortNodeId(nodeId);
+  }
+}
+
+/** How soon a word that need not be said again is looked at again. */
+const REFRESH_LOOK_MS = 3_600_000;
+
+function zoneOf(key: string): number {
+  return ZONES.indexOf(key.slice(0, key.indexOf("/")) as typeof ZONES[number]);
+}
+
+function sameProof(a: RankProof, b: RankProof): boolean {
+  return a.tier === b.tier && a.term === b.term && a.index === b.index && a.epoch === b.epoch &&
+    a.untilMs === b.untilMs;
+}
+
+/** Versions as bodies of `spore.push`, each within its bounds. */
+function pushBodies(versions: readonly Version[]): CborValue[] {
+  const out: CborValue[] = [];
+  let batch = new VersionBatch();
+  let some: Version[] = [];
+  for (const one of versions) {
+    if (!batch.add(one)) {
+      out.push(pushValue(some));
+      [batch, some] = [new VersionBatch(), []];
+      batch.add(one);
+    }
+    some.push(one);
+  }
+  if (some.length > 0) out.push(pushValue(some));
+  return out;
+}
