@@ -33,6 +33,7 @@ import type { ControlRequest, CoreRequest } from "./control.ts";
 import type { AgentEffect, AgentEvent, PeerView } from "./effects.ts";
 import { Exchange, readSeen } from "./exchange.ts";
 import { Joiner } from "./joiner.ts";
+import { Latent } from "./latent.ts";
 import { Links } from "./links.ts";
 import type { Part } from "./part.ts";
 import { Registrar } from "./registrar.ts";
@@ -77,6 +78,7 @@ export class Agent {
   readonly #links: Links;
   readonly #gate: CommandGate;
   readonly #broadcast: Broadcast;
+  readonly #latent: Latent;
   /** The protocols that stand by themselves. */
   readonly #parts: readonly Part[];
   readonly #served: ReadonlyMap<string, Part>;
@@ -105,7 +107,10 @@ export class Agent {
     this.#registrar = new Registrar(this.#ctx, this.#exchange);
     this.#keeper = new AuthorityKeeper(this.#ctx, this.#exchange);
     this.#links = new Links(this.#ctx, (reachable) => this.#connectivity(reachable));
-    this.#parts = [this.#broadcast];
+    this.#latent = new Latent(this.#ctx, options.entries);
+    this.#broadcast.handle("spores", (from, body) => this.#latent.heard(from, body));
+    this.#latent.broadcast = { publish: (body, has) => this.#broadcast.publish("spores", body, has) };
+    this.#parts = [this.#broadcast, this.#latent];
     this.#served = new Map(this.#parts.flatMap((part) => part.methods.map((method) => [method, part])));
     this.#answered = new Map(this.#parts.flatMap((part) => part.verbs.map((verb) => [verb, part])));
     this.#joiner = new Joiner(
@@ -188,6 +193,7 @@ export class Agent {
       registrar: this.#registrar,
       startedMs: this.#startedMs,
       edge,
+      ...(this.#partsStarted ? { spores: this.#latent.status() } : {}),
     });
   }
 

@@ -17,6 +17,8 @@ import type {
   EventStatus,
   Health,
   MemberStatus,
+  PrimaryStatus,
+  SeedStatus,
   SourceStatus,
   SporesStatus,
   Status,
@@ -34,6 +36,8 @@ export interface EdgeView {
   readonly components: readonly ComponentStatus[];
   readonly events: readonly EventStatus[];
   readonly config: Status["config"];
+  /** Where seeds are read from and published to. */
+  readonly seeds?: Pick<SeedStatus, "sources" | "targets">;
 }
 
 /** What {@linkcode statusOf} reads. */
@@ -44,7 +48,9 @@ export interface StatusInput {
   readonly registrar: Registrar;
   readonly startedMs: number;
   readonly edge: EdgeView;
+  readonly seeds?: Omit<SeedStatus, "sources" | "targets">;
   readonly spores?: SporesStatus;
+  readonly primary?: PrimaryStatus;
 }
 
 const NOTHING: Capabilities = {
@@ -154,6 +160,10 @@ export function statusOf(input: StatusInput): Status {
     })),
     config: edge.config,
     ...(network && input.spores ? { spores: input.spores } : {}),
+    ...(network && input.primary ? { primary: input.primary } : {}),
+    ...(network && input.seeds
+      ? { seeds: { ...input.seeds, sources: edge.seeds?.sources ?? [], targets: edge.seeds?.targets ?? [] } }
+      : {}),
     health: {
       ready,
       health,

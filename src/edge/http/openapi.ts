@@ -19,6 +19,9 @@ import type {
   MemberStatus,
   PathStatus,
   PendingStatus,
+  SeedSourceStatus,
+  SeedStatus,
+  SeedTargetStatus,
   SourceStatus,
   SporesStatus,
   Status,
@@ -183,6 +186,55 @@ const sample = object<HistorySample>({
   cpuMs: number("CPU time since start in milliseconds."),
 });
 
+const seeds = object<SeedStatus>({
+  made: count("Number of the last bundle made here; 0 for none."),
+  seen: list(
+    object<SeedStatus["seen"][number]>({
+      signer: text("Node id."),
+      kind: text("Kind of bundle."),
+      seq: count("Highest number seen."),
+    }),
+    "Lower numbers are refused as rollbacks.",
+  ),
+  taken: list(
+    object<SeedStatus["taken"][number]>({
+      kind: text("Kind of bundle."),
+      seq: count("Its number."),
+      signer: text("Node id."),
+      from: text("File or address."),
+      atMs: time("When it was taken."),
+      stale: bool("Whether it has run out."),
+      records: count("Records that counted."),
+      refused: count("Records that did not."),
+    }),
+    "Bundles taken in this run.",
+  ),
+  decision: optional(object<NonNullable<SeedStatus["decision"]>>({
+    epoch: count("Epoch that it names."),
+    atMs: time("When it was made."),
+  }, "The decision about a split that this node has made or adopted.")),
+  sources: list(object<SeedSourceStatus>({
+    from: text("Path or address."),
+    state: choice<SeedSourceStatus["state"]>({ ok: true, behind: true, copy: true, failed: true }),
+    seq: optional(count("Number of its seed.")),
+    kind: optional(text("Kind of bundle.")),
+    signer: optional(text("Node id.")),
+    stale: optional(bool("Whether it has run out.")),
+    reason: text("Why it is not ok."),
+    atMs: time("When it was read."),
+  })),
+  targets: list(object<SeedTargetStatus>({
+    to: text("Path, address or program."),
+    kind: text("Kind of bundle."),
+    state: choice<SeedTargetStatus["state"]>({ ok: true, waiting: true, failed: true, idle: true }),
+    seq: optional(count("Number of the bundle that is there.")),
+    publishedMs: optional(time("When this node published last.")),
+    nextMs: optional(time("When it looks again.")),
+    failures: count("Failures in a row."),
+    reason: text("Why it is in that state."),
+  })),
+}, "Seed Spores: missing where this node is of no network.");
+
 const spores = object<SporesStatus>({
   keys: count("Keys known, deleted ones and those that have run out included."),
   bytes: count("What their records take."),
@@ -294,6 +346,7 @@ const status: Schema<Status> = object<Status>({
     tryUntilMs: optional(time("When a configuration on trial is taken back.")),
   }),
   spores: optional(spores),
+  seeds: optional(seeds),
   health: object<Status["health"]>({
     ready: bool("Whether the node does its work."),
     health,
