@@ -107,7 +107,7 @@ export class Joiner {
 
   /** Candidates have come: tells the machine how many can be tried now. */
   noteCandidates(): void {
-    this.feed({ type: "candidates", count: this.#dialable().length, nowMs: this.ctx.nowMs });
+    this.feed({ type: "candidates", count: this.#countDialable(), nowMs: this.ctx.nowMs });
   }
 
   #run(effect: JoinEffect): void {
@@ -147,6 +147,14 @@ export class Joiner {
     );
   }
 
+  #countDialable(): number {
+    const { ctx } = this;
+    return this.candidates.count(
+      ctx.nowMs,
+      (address, nodeId) => nodeId !== ctx.state.nodeId && !this.#dialing.has(address),
+    );
+  }
+
   #dialNext(): void {
     const { ctx } = this;
     // A channel that is open already is the best candidate.
@@ -180,7 +188,7 @@ export class Joiner {
         return this.feed({ type: "contact", nodeId: result.nodeId, nowMs: ctx.nowMs });
       }
       this.candidates.noteFailure(address, result.code, ctx.nowMs, ctx.rng);
-      const left = this.#dialing.size + this.#dialable().length;
+      const left = this.#dialing.size + this.#countDialable();
       this.feed({ type: "dial-failed", code: causeCode(result.code), tried: address, left, nowMs: ctx.nowMs });
     });
   }

@@ -112,11 +112,24 @@ interface Entry {
   readonly address: string;
   readonly nodeId: NodeId | undefined;
   readonly family: "ip4" | "ip6" | "dns";
+  /** QUIC goes first: TCP is for where UDP does not pass. */
+  readonly tcp: boolean;
   readonly sightings: Map<CandidateSource, Candidate>;
   failures: number;
   retryMs: number;
   lastFailure: string | undefined;
   lastSuccessMs: number | undefined;
+}
+
+/** What an entry is ranked by, found once. */
+interface Ranking {
+  readonly entry: Entry;
+  /** Live ones, best first. */
+  readonly sightings: readonly Candidate[];
+  readonly best: Candidate;
+  /** Rank of the best one's verification. */
+  readonly tier: number;
+  readonly tie: number;
 }
 
 /** The candidates that a node knows, bounded by `LIMITS.candidatesMax` and `LIMITS.candidatesPerSourceMax`. */
@@ -155,6 +168,7 @@ export class CandidateSet {
       address,
       nodeId: parsed.nodeId,
       family: parsed.family,
+      tcp: parsed.transport === "tcp",
       sightings: new Map<CandidateSource, Candidate>(),
       failures: 0,
       retryMs: 0,
@@ -190,41 +204,48 @@ export class CandidateSet {
    * @param rng Breaks ties.
    */
   ranked(nowMs: number, rng: Rng): RankedCandidate[] {
-    const queues = new Map<CandidateSource, { entry: Entry; tie: number }[]>();
+    const queues = new Map<CandidateSource, Ranking[]>();
     for (const entry of this.#entries.values()) {
       if (entry.retryMs > nowMs) continue;
-      const best = liveSightings(entry, nowMs)[0];
+      const sightings = liveSightings(entry, nowMs);
+      const best = sightings[0];
       if (!best) continue;
       const queue = queues.get(best.source) ?? [];
-      queue.push({ entry, tie: rng.below(2 ** 32) });
+      queue.push({ entry, sightings, tier: rank(best.verification), best, tie: rng.below(2 ** 32) });
       queues.set(best.source, queue);
     }
     const ordered = [...queues].map(([source, queue]) => {
       queue.sort((a, b) =>
-        bestRank(b.entry, nowMs) - bestRank(a.entry, nowMs) || a.entry.failures - b.entry.failures ||
-        liveSightings(b.entry, nowMs)[0]!.authority - liveSightings(a.entry, nowMs)[0]!.authority ||
-        Number(isTcp(a.entry)) - Number(isTcp(b.entry)) || a.tie - b.tie
+        b.tier - a.tier || a.entry.failures - b.entry.failures || b.best.authority - a.best.authority ||
+        Number(a.entry.tcp) - Number(b.entry.tcp) || a.tie - b.tie
       );
-      return { source, queue: alternateFamilies(queue.map((one) => one.entry), nowMs) };
+      return { source, queue: alternateFamilies(queue) };
     });
-    ordered.sort((a, b) =>
-      bestRank(b.queue[0]!, nowMs) - bestRank(a.queue[0]!, nowMs) || AUTHORITY[b.source] - AUTHORITY[a.source]
-    );
+    ordered.sort((a, b) => b.queue[0]!.tier - a.queue[0]!.tier || AUTHORITY[b.source] - AUTHORITY[a.source]);
     const out: RankedCandidate[] = [];
     for (let round = 0; ordered.some(({ queue }) => round < queue.length); round++) {
       for (const { queue } of ordered) {
-        const entry = queue[round];
-        if (entry) out.push(summary(entry, liveSightings(entry, nowMs)));
+        const one = queue[round];
+        if (one) out.push(summary(one.entry, one.sightings));
       }
     }
     return out;
+  }
+
+  /** How many addresses {@linkcode ranked} would give, of those that are `wanted`. */
+  count(nowMs: number, wanted: (address: string, nodeId: NodeId | undefined) => boolean): number {
+    let count = 0;
+    for (const entry of this.#entries.values()) {
+      if (entry.retryMs <= nowMs && isLive(entry, nowMs) && wanted(entry.address, entry.nodeId)) count++;
+    }
+    return count;
   }
 
   /** When the next address may be dialed, or `undefined` where there is none at all. Milliseconds since the epoch. */
   nextRetryMs(nowMs: number): number | undefined {
     let next: number | undefined;
     for (const entry of this.#entries.values()) {
-      if (liveSightings(entry, nowMs).length > 0) next = Math.min(next ?? entry.retryMs, entry.retryMs);
+      if (isLive(entry, nowMs)) next = Math.min(next ?? entry.retryMs, entry.retryMs);
     }
     return next;
   }
@@ -321,11 +342,6 @@ function rank(verification: Verification): number {
   return VERIFICATIONS.indexOf(verification);
 }
 
-/** QUIC goes first: TCP is for where UDP does not pass. */
-function isTcp(entry: Entry): boolean {
-  return parseAddress(entry.address)?.transport === "tcp";
-}
-
 /** Verification counts before authority. */
 function trustOf(candidate: Candidate): number {
   return rank(candidate.verification) * 1_000 + candidate.authority;
@@ -340,8 +356,9 @@ function liveSightings(entry: Entry, nowMs: number): Candidate[] {
   return bySource(entry).filter((one) => one.expiresMs > nowMs);
 }
 
-function bestRank(entry: Entry, nowMs: number): number {
-  return rank(liveSightings(entry, nowMs)[0]?.verification ?? "unverified");
+function isLive(entry: Entry, nowMs: number): boolean {
+  for (const one of entry.sightings.values()) if (one.expiresMs > nowMs) return true;
+  return false;
 }
 
 function laterOf(previous: Candidate, next: Candidate): Candidate {
@@ -361,13 +378,13 @@ function leastTrusted(entries: readonly Entry[], of: (entry: Entry) => Candidate
 }
 
 /** Lets families take turns without letting a worse tier of verification overtake a better one. */
-function alternateFamilies(entries: readonly Entry[], nowMs: number): Entry[] {
-  const out: Entry[] = [];
-  const rest = [...entries];
+function alternateFamilies(queue: readonly Ranking[]): Ranking[] {
+  const out: Ranking[] = [];
+  const rest = [...queue];
   while (rest.length > 0) {
     const last = out.at(-1);
-    const tier = bestRank(rest[0]!, nowMs);
-    let at = last ? rest.findIndex((one) => one.family !== last.family && bestRank(one, nowMs) === tier) : 0;
+    const { tier } = rest[0]!;
+    let at = last ? rest.findIndex((one) => one.entry.family !== last.entry.family && one.tier === tier) : 0;
     if (at < 0) at = 0;
     out.push(...rest.splice(at, 1));
   }

@@ -53,9 +53,11 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
 /** Lower-case hexadecimal. */
 export function toHex(bytes: Uint8Array): string {
   let out = "";
-  for (const byte of bytes) out += byte.toString(16).padStart(2, "0");
+  for (let i = 0; i < bytes.length; i++) out += HEX[bytes[i]!]!;
   return out;
 }
+
+const HEX: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
 /** Bytes of a hexadecimal text, or `undefined` where it is none. */
 export function fromHex(text: string): Uint8Array | undefined {
