@@ -31,6 +31,7 @@ import { COMMAND_VERBS, commandBody, CommandGate, type CommandVerb, sealCommand 
 import { type AgentConfig, Context, DEFERRED, Refusal, type Session } from "./context.ts";
 import type { ControlRequest, CoreRequest } from "./control.ts";
 import type { AgentEffect, AgentEvent, PeerView } from "./effects.ts";
+import { Detector } from "./detector.ts";
 import { Exchange, readSeen } from "./exchange.ts";
 import { Joiner } from "./joiner.ts";
 import { Latent } from "./latent.ts";
@@ -78,6 +79,7 @@ export class Agent {
   readonly #links: Links;
   readonly #gate: CommandGate;
   readonly #broadcast: Broadcast;
+  readonly #detector: Detector;
   readonly #latent: Latent;
   /** The protocols that stand by themselves. */
   readonly #parts: readonly Part[];
@@ -107,10 +109,15 @@ export class Agent {
     this.#registrar = new Registrar(this.#ctx, this.#exchange);
     this.#keeper = new AuthorityKeeper(this.#ctx, this.#exchange);
     this.#links = new Links(this.#ctx, (reachable) => this.#connectivity(reachable));
+    this.#detector = new Detector(this.#ctx, options.entries, {
+      watched: () => this.#links.wanted(),
+      publish: (body) => this.#broadcast.publish("health", body),
+    });
+    this.#broadcast.handle("health", (_from, body) => this.#detector.news(body));
     this.#latent = new Latent(this.#ctx, options.entries);
     this.#broadcast.handle("spores", (from, body) => this.#latent.heard(from, body));
     this.#latent.broadcast = { publish: (body, has) => this.#broadcast.publish("spores", body, has) };
-    this.#parts = [this.#broadcast, this.#latent];
+    this.#parts = [this.#detector, this.#broadcast, this.#latent];
     this.#served = new Map(this.#parts.flatMap((part) => part.methods.map((method) => [method, part])));
     this.#answered = new Map(this.#parts.flatMap((part) => part.verbs.map((verb) => [verb, part])));
     this.#joiner = new Joiner(
@@ -193,6 +200,7 @@ export class Agent {
       registrar: this.#registrar,
       startedMs: this.#startedMs,
       edge,
+      detection: this.#detector.status(),
       ...(this.#partsStarted ? { spores: this.#latent.status() } : {}),
     });
   }
@@ -252,9 +260,6 @@ export class Agent {
       this.#evictAtMs.delete(nodeId);
       ctx.emit({ type: "hang-up", nodeId, reason: "revoked" });
     }
-    for (const nodeId of ctx.state.members.expire(ctx.nowMs)) {
-      ctx.log("warn", "member-dead", `${this.#nameOf(nodeId)} is not reachable any more`, { node: nodeId });
-    }
     const times = [this.#links.wake()];
     if (ctx.state.network?.chain && ctx.state.network.credential) {
       times.push(this.#exchange.wake(), this.#registrar.wake(), this.#keeper.wake());
@@ -269,10 +274,6 @@ export class Agent {
     times.push(...this.#evictAtMs.values());
     const joinMs = this.#machine.nextWakeMs();
     if (joinMs !== undefined) times.push(joinMs);
-    for (const one of ctx.state.members.all()) {
-      const seen = ctx.state.members.observation(one.nodeId);
-      if (seen.state === "suspect" && seen.sinceMs > 0) times.push(seen.sinceMs + 30_000);
-    }
     const next = Math.min(...times);
     if (Number.isFinite(next)) ctx.wakeAt(next);
   }
@@ -384,11 +385,10 @@ export class Agent {
     const session = ctx.sessions.get(nodeId);
     ctx.sessions.delete(nodeId);
     this.#exchange.closed(nodeId);
-    if (this.#partsStarted) { for (const part of this.#parts) part.sessionDown?.(nodeId); }
+    if (this.#partsStarted) { for (const part of this.#parts) part.sessionDown?.(nodeId, reason); }
     this.#links.closed(nodeId, session?.member ?? false);
     this.#evictAtMs.delete(nodeId);
     if (session?.member) {
-      ctx.state.members.noteLost(nodeId, ctx.nowMs);
       ctx.log("info", "member-lost", `The channel to ${this.#nameOf(nodeId)} closed: ${reason}`, { node: nodeId });
     }
     const busy = ["authenticating", "registering", "handoff", "verifying"].includes(this.#machine.stage);
@@ -429,7 +429,10 @@ export class Agent {
         throw new Refusal("not-a-member", "show a credential first: session.hello");
       }
       if (ctx.state.mode === "isolated") throw new Refusal("isolated", "an operator has isolated this node");
-      if (member) ctx.state.members.noteAlive(peer.nodeId, ctx.nowMs);
+      if (member) {
+        ctx.state.members.noteSeen(peer.nodeId, ctx.nowMs);
+        this.#detector.heard(peer.nodeId);
+      }
       const before = ctx.effects.length;
       const answer = this.#serve(peer, method, decodeCbor(event.body), inboundId);
       if (answer !== DEFERRED) ctx.reply(inboundId, answer, before);
@@ -450,6 +453,8 @@ export class Agent {
     const part = this.#parts.find((one) => one.datagramKind !== undefined && one.datagramKind === bytes[0]);
     try {
       if (!part?.datagram) return ctx.refuse("bad-datagram", from);
+      ctx.state.members.noteSeen(from, ctx.nowMs);
+      if (part !== this.#detector) this.#detector.heard(from);
       part.datagram(from, bytes.subarray(1));
     } catch (error) {
       if (!(error instanceof WireError)) throw error;

@@ -16,7 +16,7 @@ import type { PeerView } from "./effects.ts";
 import type { Part } from "./part.ts";
 
 /** Topics of the program; each node takes part in all. */
-export const TOPICS = ["news", "spores"] as const;
+export const TOPICS = ["news", "spores", "health"] as const;
 /** What members broadcast about. */
 export type Topic = typeof TOPICS[number];
 

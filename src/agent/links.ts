@@ -7,8 +7,9 @@
 import { backoffMs } from "../core/rng.ts";
 import { LIMITS } from "../core/limits.ts";
 import { parseAddress } from "../core/ids.ts";
-import type { Member } from "../membership/table.ts";
-import type { Context } from "./context.ts";
+import type { AuthorityChain } from "../identity/authority.ts";
+import type { Member, MemberTable } from "../membership/table.ts";
+import type { Context, Session } from "./context.ts";
 
 /** Up to this many members everybody has a channel to everybody. */
 const FULL_MESH_MAX = 32;
@@ -30,10 +31,21 @@ interface Attempt {
   dialing: boolean;
 }
 
+/** What was found of the table of members, and by what one sees that it has changed. */
+interface Known {
+  readonly table: MemberTable;
+  readonly version: number;
+  readonly revoked: number;
+  readonly chain: AuthorityChain | undefined;
+  readonly others: readonly Member[];
+  readonly wanted: readonly Member[];
+}
+
 /** Keeps channels to other members. */
 export class Links {
   readonly #attempts = new Map<string, Attempt>();
   #lonelySinceMs: number | undefined;
+  #last: Known | undefined;
 
   constructor(readonly ctx: Context, readonly reachable: (reachable: boolean) => void) {}
 
@@ -43,9 +55,13 @@ export class Links {
     const { state } = ctx;
     if (!state.network?.credential || state.mode === "isolated") return Infinity;
     let nextMs = Infinity;
-    const wanted = this.#wanted();
-    const live = new Set(wanted.map((one) => one.nodeId));
-    for (const nodeId of this.#attempts.keys()) if (!live.has(nodeId)) this.#attempts.delete(nodeId);
+    const before = this.#last;
+    const known = this.#known();
+    const { wanted } = known;
+    if (known !== before) {
+      const live = new Set(wanted.map((one) => one.nodeId));
+      for (const nodeId of this.#attempts.keys()) if (!live.has(nodeId)) this.#attempts.delete(nodeId);
+    }
     let dialing = [...this.#attempts.values()].filter((one) => one.dialing).length;
     for (const member of wanted) {
       const session = ctx.sessions.get(member.nodeId);
@@ -67,6 +83,11 @@ export class Links {
       } else nextMs = Math.min(nextMs, ctx.nowMs + 250);
     }
     return Math.min(nextMs, this.#connectivity());
+  }
+
+  /** Nodes that this node wants a channel to. */
+  wanted(): string[] {
+    return this.#known().wanted.map((one) => one.nodeId);
   }
 
   /** The clock was set back: times that were set with it count no longer. */
@@ -116,12 +137,25 @@ export class Links {
     });
   }
 
-  /** The members that this node wants a channel to. */
-  #wanted(): Member[] {
+  /** The others that are there, and those of them that this node wants a channel to; found anew when something changes. */
+  #known(): Known {
     const { state } = this.ctx;
+    const table = state.members;
+    const { version } = table;
+    const revoked = state.revocations.size;
+    const chain = state.network?.chain;
+    const known = this.#last;
+    if (
+      known && known.table === table && known.version === version && known.revoked === revoked && known.chain === chain
+    ) return known;
     const others = state.members.all().filter((one) =>
       one.nodeId !== state.nodeId && !one.record.left && !state.revocations.get("node", one.publicKey)
     );
+    return this.#last = { table, version, revoked, chain, others, wanted: this.#wanted(others) };
+  }
+
+  #wanted(others: readonly Member[]): readonly Member[] {
+    const { state } = this.ctx;
     if (others.length < FULL_MESH_MAX) return others;
     // Fingers as in Chord: the members at distances 1, 2, 4 … along the ring of ids, and all issuers.
     const ring = [...others, state.self!].sort((a, b) => a.nodeId < b.nodeId ? -1 : 1);
@@ -137,11 +171,7 @@ export class Links {
 
   #connectivity(): number {
     const { ctx } = this;
-    const { state } = ctx;
-    const others = state.members.all().filter((one) =>
-      one.nodeId !== state.nodeId && !one.record.left && !state.revocations.get("node", one.publicKey)
-    );
-    if (others.length === 0 || ctx.memberPeers().length > 0) {
+    if (this.#known().others.length === 0 || hasMember(ctx.sessions)) {
       this.#lonelySinceMs = undefined;
       this.reachable(true);
       return Infinity;
@@ -152,6 +182,11 @@ export class Links {
     this.reachable(false);
     return Infinity;
   }
+}
+
+function hasMember(sessions: ReadonlyMap<string, Session>): boolean {
+  for (const session of sessions.values()) if (session.member) return true;
+  return false;
 }
 
 /** QUIC before TCP, IPv4 and IPv6 alike, loopback last. */

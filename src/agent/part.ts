@@ -39,8 +39,8 @@ export interface Part {
   keys(): readonly string[];
   /** A member has shown its credential on a channel. */
   sessionUp?(nodeId: string): void;
-  /** The channel to a node has closed. */
-  sessionDown?(nodeId: string): void;
+  /** The channel to a node has closed, for a reason as {@linkcode NetworkHandlers.onPeerGone} gives it. */
+  sessionDown?(nodeId: string, reason: string): void;
   /** Regular work, after every event; returns when it wants to be woken, `Infinity` for never. */
   wake(): number;
   /** The clock was set back: times that were set with it count no longer. */

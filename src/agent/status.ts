@@ -63,6 +63,8 @@ export interface MemberStatus {
   readonly pool: string;
   /** As this node observes it. */
   readonly state: "self" | "alive" | "suspect" | "dead" | "left";
+  /** Alive, as others find, but it does not answer this node itself. */
+  readonly unreachable?: boolean;
   readonly stateSinceMs: number;
   readonly lastSeenMs: number;
   readonly addresses: readonly string[];
@@ -72,6 +74,25 @@ export interface MemberStatus {
   readonly credentialExpiresMs: number;
   readonly drained: boolean;
   readonly capabilities: CapabilityStatus;
+}
+
+/** How failure detection stands on this node. */
+export interface DetectionStatus {
+  /** Local health: 0 is well, 7 is worst; probes get rarer and more patient with it. */
+  readonly awareness: number;
+  /** Rises with every start and every refuted suspicion. */
+  readonly incarnation: number;
+  /** First pings that were not answered in time, of a thousand, smoothed. */
+  readonly lossPerMille: number;
+  /** Members with a channel, which are probed from here. */
+  readonly watched: number;
+  /** Since the start. */
+  readonly probes: number;
+  /** Suspicions of this node that it refuted, since the start. */
+  readonly refuted: number;
+  /** Node ids. */
+  readonly suspects: readonly string[];
+  readonly dead: readonly string[];
 }
 
 /** What a machine can do, as measured on it. */
@@ -390,6 +411,7 @@ export interface Status {
   /** Missing before this node is a member. */
   readonly spores?: SporesStatus;
   readonly primary?: PrimaryStatus;
+  readonly detection?: DetectionStatus;
   readonly config: { readonly version: number; readonly tryUntilMs?: number };
   /** Missing where this node is of no network. */
   readonly seeds?: SeedStatus;

@@ -14,6 +14,7 @@ import type { Context } from "./context.ts";
 import type { Registrar } from "./registrar.ts";
 import type {
   ComponentStatus,
+  DetectionStatus,
   EventStatus,
   Health,
   MemberStatus,
@@ -51,6 +52,7 @@ export interface StatusInput {
   readonly seeds?: Omit<SeedStatus, "sources" | "targets">;
   readonly spores?: SporesStatus;
   readonly primary?: PrimaryStatus;
+  readonly detection: DetectionStatus | undefined;
 }
 
 const NOTHING: Capabilities = {
@@ -161,6 +163,7 @@ export function statusOf(input: StatusInput): Status {
     config: edge.config,
     ...(network && input.spores ? { spores: input.spores } : {}),
     ...(network && input.primary ? { primary: input.primary } : {}),
+    ...(network && input.detection ? { detection: input.detection } : {}),
     ...(network && input.seeds
       ? { seeds: { ...input.seeds, sources: edge.seeds?.sources ?? [], targets: edge.seeds?.targets ?? [] } }
       : {}),
@@ -189,6 +192,7 @@ function memberStatus(ctx: Context, member: Member): MemberStatus {
     role: member.membership.role,
     pool: member.membership.pool,
     state: own ? "self" : member.record.left ? "left" : seen.state,
+    ...(own || member.record.left || seen.state !== "alive" || seen.reachable ? {} : { unreachable: true }),
     stateSinceMs: own ? member.record.startedMs : seen.sinceMs,
     lastSeenMs: own ? ctx.nowMs : session?.member ? ctx.nowMs : seen.seenMs,
     addresses: member.record.addresses,

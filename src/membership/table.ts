@@ -43,21 +43,30 @@ export interface Observation {
   readonly sinceMs: number;
   /** Last time that anything came from it directly; 0 for never. */
   readonly seenMs: number;
+  /** Whether it answers this node itself. One that does not may be alive all the same, as others find. */
+  readonly reachable: boolean;
 }
 
 /** Buckets of the digest. */
 export const DIGEST_BUCKETS = 16;
-/** How long a member may be without a channel before it is called dead. */
-export const DEAD_AFTER_MS = 30_000;
 
 /** The members that a node knows. Full at `LIMITS.membersMax`: a further one is refused. */
 export class MemberTable {
   readonly #members = new Map<string, Member>();
   readonly #observed = new Map<string, Observation>();
-  #digest: readonly Uint8Array[] | undefined;
+  /** Nodes of each bucket, and the hash of each; `undefined` where a row of it has changed since. */
+  readonly #buckets: readonly Set<string>[] = Array.from({ length: DIGEST_BUCKETS }, () => new Set<string>());
+  readonly #digest: (Uint8Array | undefined)[] = new Array<undefined>(DIGEST_BUCKETS).fill(undefined);
+  readonly #bucketOf = new Map<string, number>();
+  #version = 0;
 
   get size(): number {
     return this.#members.size;
+  }
+
+  /** Grows with every change of a row. */
+  get version(): number {
+    return this.#version;
   }
 
   get(nodeId: string): Member | undefined {
@@ -83,7 +92,7 @@ export class MemberTable {
     if (!known) {
       if (this.#members.size >= LIMITS.membersMax) return undefined;
       this.#members.set(row.nodeId, row);
-      this.#digest = undefined;
+      this.#changed(row.nodeId);
       return row;
     }
     const newRecord = recordWins(row, known);
@@ -99,48 +108,44 @@ export class MemberTable {
       credentialEnvelope: newCredential ? row.credentialEnvelope : known.credentialEnvelope,
     };
     this.#members.set(row.nodeId, merged);
-    this.#digest = undefined;
+    this.#changed(row.nodeId);
     return merged;
   }
 
   /** Forgets a member. */
   remove(nodeId: string): boolean {
-    this.#digest = undefined;
     this.#observed.delete(nodeId);
-    return this.#members.delete(nodeId);
+    const known = this.#members.delete(nodeId);
+    this.#changed(nodeId);
+    return known;
   }
 
-  /** Notes that a member is reachable now. Returns whether its state changed. */
+  /** Notes that a member has shown itself now. Returns whether its state changed. */
   noteAlive(nodeId: string, nowMs: number): boolean {
-    const known = this.#observed.get(nodeId);
-    const changed = known?.state !== "alive";
-    this.#observed.set(nodeId, { state: "alive", sinceMs: changed ? nowMs : known.sinceMs, seenMs: nowMs });
+    const changed = this.observe(nodeId, { state: "alive", reachable: true }, nowMs);
+    this.noteSeen(nodeId, nowMs);
     return changed;
   }
 
-  /** Notes that the channel to a member is gone. */
-  noteLost(nodeId: string, nowMs: number): boolean {
+  /** Notes that something has come from a member directly. */
+  noteSeen(nodeId: string, nowMs: number): void {
     const known = this.#observed.get(nodeId);
-    if (known && known.state !== "alive") return false;
-    this.#observed.set(nodeId, { state: "suspect", sinceMs: nowMs, seenMs: known?.seenMs ?? 0 });
-    return true;
+    if (known) this.#observed.set(nodeId, { ...known, seenMs: nowMs });
   }
 
-  /** Calls those dead that have been suspected for long enough; returns them. */
-  expire(nowMs: number): string[] {
-    const dead: string[] = [];
-    for (const [nodeId, observed] of this.#observed) {
-      if (observed.state === "suspect" && nowMs - observed.sinceMs >= DEAD_AFTER_MS) {
-        this.#observed.set(nodeId, { ...observed, state: "dead", sinceMs: nowMs });
-        dead.push(nodeId);
-      }
-    }
-    return dead;
+  /** Notes what failure detection has found. Returns whether it is new. */
+  observe(nodeId: string, found: Pick<Observation, "state" | "reachable">, nowMs: number): boolean {
+    const known = this.#observed.get(nodeId);
+    const { state, reachable } = found;
+    if (known?.state === state && known.reachable === reachable) return false;
+    const sinceMs = known?.state === state ? known.sinceMs : nowMs;
+    this.#observed.set(nodeId, { state, sinceMs, seenMs: known?.seenMs ?? 0, reachable });
+    return true;
   }
 
   /** What was observed of a member; one never met counts as suspected since `0`. */
   observation(nodeId: string): Observation {
-    return this.#observed.get(nodeId) ?? { state: "suspect", sinceMs: 0, seenMs: 0 };
+    return this.#observed.get(nodeId) ?? { state: "suspect", sinceMs: 0, seenMs: 0, reachable: false };
   }
 
   /** Nodes that joined by an invite, removed ones included. */
@@ -149,26 +154,37 @@ export class MemberTable {
       .map((one) => one.nodeId);
   }
 
+  #changed(nodeId: string): void {
+    this.#version += 1;
+    const bucket = this.#bucketOf.get(nodeId) ?? bucketOf(nodeId);
+    this.#digest[bucket] = undefined;
+    if (this.#members.has(nodeId)) {
+      this.#bucketOf.set(nodeId, bucket);
+      this.#buckets[bucket]!.add(nodeId);
+    } else {
+      this.#bucketOf.delete(nodeId);
+      this.#buckets[bucket]!.delete(nodeId);
+    }
+  }
+
   /** One hash of 8 bytes for each of {@linkcode DIGEST_BUCKETS} buckets: equal tables have equal digests. */
   digest(): readonly Uint8Array[] {
-    if (this.#digest) return this.#digest;
-    const buckets: Member[][] = Array.from({ length: DIGEST_BUCKETS }, () => []);
-    for (const member of this.#members.values()) buckets[bucketOf(member.nodeId)]!.push(member);
-    this.#digest = buckets.map((rows) => {
-      rows.sort((a, b) => a.nodeId < b.nodeId ? -1 : 1);
-      const parts = rows.flatMap((row) => [
-        utf8(`${row.nodeId} ${row.record.seq} ${row.membership.issuedMs}`),
-        row.recordEnvelope.payload,
-        row.credentialEnvelope.payload,
-      ]);
-      return hashParts("mycelium/member-digest/v1", ...parts).slice(0, 8);
-    });
-    return this.#digest;
+    return this.#digest.map((known, bucket) => known ?? (this.#digest[bucket] = this.#hashOf(bucket)));
+  }
+
+  #hashOf(bucket: number): Uint8Array {
+    const rows = [...this.#buckets[bucket]!].sort().map((nodeId) => this.#members.get(nodeId)!);
+    const parts = rows.flatMap((row) => [
+      utf8(`${row.nodeId} ${row.record.seq} ${row.membership.issuedMs}`),
+      row.recordEnvelope.payload,
+      row.credentialEnvelope.payload,
+    ]);
+    return hashParts("mycelium/member-digest/v1", ...parts).slice(0, 8);
   }
 
   /** The members in some buckets. */
   inBuckets(buckets: readonly number[]): Member[] {
-    return this.all().filter((one) => buckets.includes(bucketOf(one.nodeId)));
+    return this.all().filter((one) => buckets.includes(this.#bucketOf.get(one.nodeId)!));
   }
 }
 

@@ -3,14 +3,7 @@ import fc from "fast-check";
 import { toHex } from "../../src/core/bytes.ts";
 import { LIMITS } from "../../src/core/limits.ts";
 import { seededRng, shuffled } from "../../src/core/rng.ts";
-import {
-  bucketOf,
-  DEAD_AFTER_MS,
-  DIGEST_BUCKETS,
-  type Member,
-  MemberTable,
-  supersedes,
-} from "../../src/membership/table.ts";
+import { bucketOf, DIGEST_BUCKETS, type Member, MemberTable, supersedes } from "../../src/membership/table.ts";
 import { rowOf } from "./kit.ts";
 
 /** What counts of a table: each node with its record and its credential. */
@@ -134,20 +127,23 @@ Deno.test("merge(): full at the limit: a further one is refused, a known one sti
   assert.equal(table.size, LIMITS.membersMax);
 });
 
-Deno.test("observations: alive, suspect when the channel closes, dead after half a minute, alive again", () => {
+Deno.test("[3.3c] observations: what is found replaces what was found, and says since when", () => {
   const table = tableOf([rowOf(1, 1, 1)]);
   const { nodeId } = rowOf(1, 1, 1);
-  assert.deepEqual(table.observation(nodeId), { state: "suspect", sinceMs: 0, seenMs: 0 });
+  assert.deepEqual(table.observation(nodeId), { state: "suspect", sinceMs: 0, seenMs: 0, reachable: false });
+  table.noteSeen(nodeId, 500);
+  assert.equal(table.observation(nodeId).seenMs, 0, "what a node says before it has shown itself proves nothing");
   assert.equal(table.noteAlive(nodeId, 1_000), true);
   assert.equal(table.noteAlive(nodeId, 2_000), false);
-  assert.deepEqual(table.observation(nodeId), { state: "alive", sinceMs: 1_000, seenMs: 2_000 });
-  assert.equal(table.noteLost(nodeId, 3_000), true);
-  assert.equal(table.noteLost(nodeId, 9_000), false, "since the first time");
-  assert.deepEqual(table.expire(3_000 + DEAD_AFTER_MS - 1), []);
-  assert.deepEqual(table.expire(3_000 + DEAD_AFTER_MS), [nodeId]);
-  assert.deepEqual(table.expire(99_000), [], "it dies once");
-  assert.deepEqual(table.observation(nodeId), { state: "dead", sinceMs: 3_000 + DEAD_AFTER_MS, seenMs: 2_000 });
-  assert.equal(table.noteLost(nodeId, 99_500), false, "what is dead is not suspected");
+  assert.deepEqual(table.observation(nodeId), { state: "alive", sinceMs: 1_000, seenMs: 2_000, reachable: true });
+  assert.equal(table.observe(nodeId, { state: "alive", reachable: false }, 2_500), true);
+  assert.deepEqual(table.observation(nodeId), { state: "alive", sinceMs: 1_000, seenMs: 2_000, reachable: false });
+  assert.equal(table.observe(nodeId, { state: "suspect", reachable: false }, 3_000), true);
+  assert.equal(table.observe(nodeId, { state: "suspect", reachable: false }, 9_000), false, "since the first time");
+  assert.equal(table.observe(nodeId, { state: "dead", reachable: false }, 10_000), true);
+  assert.deepEqual(table.observation(nodeId), { state: "dead", sinceMs: 10_000, seenMs: 2_000, reachable: false });
+  table.noteSeen(nodeId, 11_000);
+  assert.equal(table.observation(nodeId).state, "dead", "to be heard is not to answer");
   assert.equal(table.noteAlive(nodeId, 100_000), true);
   assert.equal(table.observation(nodeId).state, "alive");
   assert.equal(table.remove(nodeId), true);

@@ -10,6 +10,7 @@ import type {
   CandidateStatus,
   CapabilityStatus,
   ComponentStatus,
+  DetectionStatus,
   EventStatus,
   Failure,
   Health,
@@ -90,6 +91,7 @@ const member = object<MemberStatus>({
     { self: true, alive: true, suspect: true, dead: true, left: true },
     "As this node observes it.",
   ),
+  unreachable: optional(bool("Alive as others find, though it does not answer this node itself.")),
   stateSinceMs: time("When it came into that state."),
   lastSeenMs: time("When it was last heard."),
   addresses: list(text("Multiaddr.")),
@@ -274,6 +276,17 @@ const spores = object<SporesStatus>({
   }, "The last comparison.")),
 }, "Spore records: missing before this node is a member.");
 
+const detection = object<DetectionStatus>({
+  awareness: count("Local health: 0 is well, 7 is worst; probes get rarer and more patient with it."),
+  incarnation: count("Rises with every start and every refuted suspicion."),
+  lossPerMille: count("First pings that were not answered in time, of a thousand, smoothed."),
+  watched: count("Members with a channel, which are probed from here."),
+  probes: count("Probes since the start."),
+  refuted: count("Suspicions of this node that it refuted, since the start."),
+  suspects: list(text("Node id.")),
+  dead: list(text("Node id.")),
+}, "Failure detection: missing before this node is a member.");
+
 const status: Schema<Status> = object<Status>({
   schema: { json: { const: 1, description: "Rises when a field changes its meaning or goes." }, optional: false },
   nowMs: time("When this document was made, by the node's clock."),
@@ -346,6 +359,7 @@ const status: Schema<Status> = object<Status>({
     tryUntilMs: optional(time("When a configuration on trial is taken back.")),
   }),
   spores: optional(spores),
+  detection: optional(detection),
   seeds: optional(seeds),
   health: object<Status["health"]>({
     ready: bool("Whether the node does its work."),

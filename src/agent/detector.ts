@@ -1,0 +1,302 @@
+/**
+ * Failure detection, for the other parts: carries the core over datagrams, calls and signed broadcasts, and writes
+ * what it finds into the table of members.
+ *
+ * @module
+ */
+
+import { type CborValue, decodeAs, encodeCbor, type Reader, record, uint, WireError } from "../core/codec.ts";
+import { type Envelope, envelopeValue, openEnvelope, readEnvelope, sealEnvelope } from "../core/envelope.ts";
+import { nodeIdOf } from "../core/ids.ts";
+import { type ChannelHint, Swim, type SwimEffect, type SwimEvent } from "../membership/swim.ts";
+import {
+  decodeSwim,
+  decodeUpdates,
+  encodeSwim,
+  encodeUpdates,
+  handleOf,
+  INCARNATION_MAX,
+  type SwimUpdate,
+} from "../membership/swim_messages.ts";
+import { type Context, Refusal } from "./context.ts";
+import type { Part } from "./part.ts";
+import type { DetectionStatus } from "./status.ts";
+
+/** First byte of a datagram of failure detection. */
+export const SWIM_DATAGRAM = 0x53;
+/** Where the last incarnation is stored. */
+const INCARNATION_KEY = "swim/incarnation";
+/** Signed news is about now: older, or of a clock that is further off, it counts no longer. */
+const NEWS_MS = 5 * 60_000;
+/** Other traffic is reported to the core no more often. */
+const HEARD_EVERY_MS = 250;
+const NEWS_TYPE = "health/1";
+
+/** What it needs of the other parts. */
+export interface DetectorPorts {
+  /** Members that this node wants a channel to. */
+  readonly watched: () => readonly string[];
+  /** Tells all members; at most `LIMITS.gossipBodyBytesMax` bytes. */
+  readonly publish: (body: Uint8Array) => void;
+}
+
+/** What became of a broadcast. */
+export type NewsVerdict = "accept" | "ignore" | "reject";
+
+/** Failure detection. */
+export class Detector implements Part {
+  readonly methods: readonly string[] = ["swim.ping"];
+  readonly verbs: readonly string[] = [];
+  readonly datagramKind: number = SWIM_DATAGRAM;
+  #swim: Swim | undefined;
+  #stored = 0;
+  #wakeMs = Infinity;
+  /** Members by handle, and the other way round. */
+  #nodeIds = new Map<string, string>();
+  #handles = new Map<string, string>();
+  /** What the members were when the core was last told of them. */
+  #viewOf = "";
+  /** Channels that the core counts as open. */
+  readonly #channels = new Set<string>();
+  readonly #heardMs = new Map<string, number>();
+
+  constructor(readonly ctx: Context, entries: ReadonlyMap<string, Uint8Array>, readonly ports: DetectorPorts) {
+    const stored = entries.get(INCARNATION_KEY);
+    if (!stored) return;
+    try {
+      this.#stored = decodeAs(stored, uint(INCARNATION_MAX));
+    } catch (error) {
+      // A lost number is found again: what is said of the former life arrives, and is overtaken.
+      if (!(error instanceof WireError)) throw error;
+    }
+  }
+
+  start(): void {
+    const { state, rng } = this.ctx;
+    this.#swim = new Swim({ self: handleOf(state.keyPair.publicKey), rng });
+    this.#viewOf = "";
+    this.#channels.clear();
+    this.#feed({ type: "start", nowMs: this.ctx.nowMs, incarnation: this.#stored });
+  }
+
+  clear(): void {
+    this.#swim = undefined;
+    this.#stored = 0;
+    this.#wakeMs = Infinity;
+    this.#channels.clear();
+    this.#heardMs.clear();
+  }
+
+  keys(): readonly string[] {
+    return [INCARNATION_KEY];
+  }
+
+  /** A member asks whether this node is there: the answer is that one comes. */
+  serve(): CborValue {
+    return {};
+  }
+
+  answer(): unknown {
+    throw new Refusal("bad-request", "failure detection answers no requests");
+  }
+
+  datagram(from: string, bytes: Uint8Array): void {
+    const message = decodeSwim(bytes);
+    const handle = this.#handles.get(from);
+    if (handle) this.#feed({ type: "message", nowMs: this.ctx.nowMs, from: handle, message });
+  }
+
+  /** Something else came from a node. */
+  heard(nodeId: string): void {
+    const { nowMs } = this.ctx;
+    const handle = this.#handles.get(nodeId);
+    if (!handle || !this.#channels.has(nodeId)) return;
+    if (nowMs - (this.#heardMs.get(nodeId) ?? -Infinity) < HEARD_EVERY_MS) return;
+    this.#heardMs.set(nodeId, nowMs);
+    this.#feed({ type: "heard", nowMs, from: handle, answered: false });
+  }
+
+  /**
+   * Judges and takes in news that was broadcast. It is signed by who says it: whoever passes it on adds nothing.
+   *
+   * @throws {WireError} Where it does not read or the signature is not valid.
+   */
+  news(body: Uint8Array): NewsVerdict {
+    const { state, nowMs } = this.ctx;
+    const envelope = decodeAs(body, readEnvelope);
+    const nodeId = nodeIdOf(envelope.signer);
+    const { atMs, updates } = openNews(envelope, state.networkId);
+    const handle = this.#handles.get(nodeId);
+    if (!handle || Math.abs(nowMs - atMs) > NEWS_MS) return "ignore";
+    this.#feed({ type: "news", nowMs, origin: handle, updates });
+    return "accept";
+  }
+
+  sessionDown(nodeId: string, reason: string): void {
+    this.#heardMs.delete(nodeId);
+    if (!this.#channels.delete(nodeId)) return;
+    const id = this.#handles.get(nodeId);
+    if (id) this.#feed({ type: "channel-down", nowMs: this.ctx.nowMs, id, hint: hintOf(reason) });
+  }
+
+  wake(): number {
+    if (!this.#swim) return Infinity;
+    this.#syncView();
+    this.#syncChannels();
+    if (this.ctx.nowMs >= this.#wakeMs) this.#feed({ type: "wake", nowMs: this.ctx.nowMs });
+    return this.#wakeMs;
+  }
+
+  clockSetBack(): void {
+    this.#heardMs.clear();
+    this.#feed({ type: "clock-set-back", nowMs: this.ctx.nowMs });
+  }
+
+  /** How failure detection stands; missing before it runs. */
+  status(): DetectionStatus | undefined {
+    const view = this.#swim?.inspect();
+    if (!view) return undefined;
+    const nodeIds = (ids: readonly string[]) => ids.flatMap((id) => this.#nodeIds.get(id) ?? []);
+    return { ...view, suspects: nodeIds(view.suspects), dead: nodeIds(view.dead), watched: this.#channels.size };
+  }
+
+  /** Tells the core who the members are, where that has changed. */
+  #syncView(): void {
+    const { state } = this.ctx;
+    const viewOf = `${state.members.version} ${state.revocations.size} ${state.network?.chain?.epoch}`;
+    if (viewOf === this.#viewOf) return;
+    this.#viewOf = viewOf;
+    this.#handles = new Map();
+    this.#nodeIds = new Map();
+    for (const { nodeId, publicKey, record } of state.members.all()) {
+      if (nodeId === state.nodeId || record.left || state.revocations.get("node", publicKey)) continue;
+      const handle = handleOf(publicKey);
+      // Two of one handle: the first one keeps it, and the other goes unwatched.
+      if (this.#nodeIds.has(handle)) continue;
+      this.#handles.set(nodeId, handle);
+      this.#nodeIds.set(handle, nodeId);
+    }
+    const watched = new Set(this.ports.watched().flatMap((nodeId) => this.#handles.get(nodeId) ?? []));
+    for (const nodeId of this.#channels) if (!this.#handles.has(nodeId)) this.#channels.delete(nodeId);
+    this.#feed({ type: "view", nowMs: this.ctx.nowMs, members: new Set(this.#nodeIds.keys()), watched });
+  }
+
+  /** A channel counts once both ends have shown that they are members: before, the other end drops our datagrams. */
+  #syncChannels(): void {
+    for (const [nodeId, { member, introduced }] of this.ctx.sessions) {
+      if (this.#channels.has(nodeId)) continue;
+      const id = this.#handles.get(nodeId);
+      if (!member || !introduced || !id) continue;
+      this.#channels.add(nodeId);
+      this.#feed({ type: "channel-up", nowMs: this.ctx.nowMs, id });
+    }
+  }
+
+  #feed(event: SwimEvent): void {
+    const swim = this.#swim;
+    if (!swim) return;
+    this.#wakeMs = Infinity;
+    this.#carryOut(swim.step(event));
+  }
+
+  #carryOut(effects: readonly SwimEffect[]): void {
+    const { ctx } = this;
+    for (const effect of effects) {
+      switch (effect.type) {
+        case "send": {
+          const nodeId = this.#nodeIds.get(effect.to);
+          if (!nodeId) break;
+          const message = encodeSwim(effect.message);
+          const bytes = new Uint8Array(1 + message.length);
+          bytes[0] = SWIM_DATAGRAM;
+          bytes.set(message, 1);
+          ctx.emit({ type: "datagram", nodeId, bytes });
+          break;
+        }
+        case "fallback":
+          this.#fallback(effect.to, effect.timeoutMs);
+          break;
+        case "publish":
+          this.ports.publish(sealNews(effect.updates, ctx));
+          break;
+        case "observe":
+          this.#observe(effect);
+          break;
+        case "persist":
+          this.#stored = effect.incarnation;
+          ctx.persist([[INCARNATION_KEY, encodeCbor(effect.incarnation)]], () => this.#carryOut(effect.then));
+          break;
+        case "wakeAt":
+          this.#wakeMs = effect.atMs;
+          break;
+      }
+    }
+  }
+
+  #fallback(id: string, timeoutMs: number): void {
+    const nodeId = this.#nodeIds.get(id);
+    if (!nodeId) return;
+    this.ctx.call(nodeId, "swim.ping", {}, timeoutMs, (result) => {
+      // A refusal is an answer too.
+      const ok = result.ok || !NO_ANSWER.has(result.code);
+      this.#feed({ type: "fallback-done", nowMs: this.ctx.nowMs, id, ok });
+    });
+  }
+
+  #observe(effect: SwimEffect & { readonly type: "observe" }): void {
+    const { ctx } = this;
+    const nodeId = this.#nodeIds.get(effect.id);
+    const member = nodeId && ctx.state.members.get(nodeId);
+    if (!member) return;
+    if (!ctx.state.members.observe(nodeId, effect, ctx.nowMs)) return;
+    const { name } = member.membership;
+    const fields = { node: nodeId, reason: effect.reason };
+    if (effect.state === "alive") {
+      const way = effect.reachable ? "" : ", though not from here";
+      ctx.log("info", "member-alive", `${name} is alive${way}: ${effect.reason}`, fields);
+    } else if (effect.state === "suspect") {
+      ctx.log("info", "member-suspect", `${name} may be dead: ${effect.reason}`, fields);
+    } else ctx.log("warn", "member-dead", `${name} is dead: ${effect.reason}`, fields);
+  }
+}
+
+/** Codes of calls that say nothing of the other end. */
+const NO_ANSWER: ReadonlySet<string> = new Set(["timeout", "unreachable", "cancelled"]);
+
+/** What the end of a channel says of the node behind it. */
+function hintOf(reason: string): ChannelHint {
+  switch (reason) {
+    case "gone":
+      return "gone";
+    case "closed":
+    case "closed by the peer":
+      return "closed";
+    case "idle-timeout":
+      return "silence";
+    default:
+      return "none";
+  }
+}
+
+const readUpdateBytes: Reader<readonly SwimUpdate[]> = (value, path) => {
+  if (!(value instanceof Uint8Array)) throw new WireError(`Cannot read ${path}: wanted bytes`);
+  return decodeUpdates(value);
+};
+const readNews = record({ t: uint(), u: readUpdateBytes });
+
+/** Signs what this node says of others or of itself. */
+function sealNews(updates: readonly SwimUpdate[], ctx: Context): Uint8Array {
+  const { state, nowMs } = ctx;
+  return encodeCbor(envelopeValue(sealEnvelope(
+    { t: nowMs, u: encodeUpdates(updates) },
+    { type: NEWS_TYPE, networkId: state.networkId, signer: state.keyPair },
+  )));
+}
+
+function openNews(
+  envelope: Envelope,
+  networkId: Uint8Array,
+): { readonly atMs: number; readonly updates: readonly SwimUpdate[] } {
+  const { t, u } = openEnvelope(envelope, { type: NEWS_TYPE, networkId, reader: readNews });
+  return { atMs: t, updates: u };
+}

@@ -1,0 +1,77 @@
+/** News that rides on other messages (SWIM, section 4.1): each so many times, the least told first. @module */
+
+import type { SwimUpdate } from "./swim_messages.ts";
+
+interface Entry {
+  readonly update: SwimUpdate;
+  sent: number;
+}
+
+/** A bounded queue of news. Full: what was passed on most often goes. */
+export class NewsQueue {
+  /** By subject and accuser: what one says of another, the last word of it. */
+  readonly #entries = new Map<string, Entry>();
+  readonly #max: number;
+
+  /** @param max Entries. */
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** Takes news, unless the same or a later word of the same accuser about the same node is known. */
+  add(update: SwimUpdate): void {
+    const key = `${update.subject} ${update.accuser ?? ""}`;
+    const known = this.#entries.get(key)?.update;
+    if (
+      known && (known.incarnation > update.incarnation ||
+        known.incarnation === update.incarnation && RANK[known.kind] >= RANK[update.kind])
+    ) return;
+    this.#entries.delete(key);
+    if (this.#entries.size >= this.#max) this.#dropMostSent();
+    this.#entries.set(key, { update, sent: 0 });
+    if (update.kind === "alive") this.supersede(update.subject, update.incarnation);
+  }
+
+  /** Drops what was said of an earlier incarnation of a node. */
+  supersede(subject: string, incarnation: number): void {
+    for (const [key, { update }] of this.#entries) {
+      if (update.subject === subject && update.incarnation < incarnation) this.#entries.delete(key);
+    }
+  }
+
+  /** Drops all that is about a node. */
+  forget(subject: string): void {
+    for (const [key, { update }] of this.#entries) if (update.subject === subject) this.#entries.delete(key);
+  }
+
+  /**
+   * The news to pass on now, least told first.
+   *
+   * @param sentMax How often each is told in all.
+   * @param count How many at most.
+   * @param to Who gets it: it is not told what it said itself, nor what others say of it (that comes first hand).
+   */
+  take(sentMax: number, count: number, to = ""): SwimUpdate[] {
+    if (this.#entries.size === 0) return [];
+    const fit = [...this.#entries].filter(([, { update }]) => update.accuser !== to && update.subject !== to)
+      .sort(([, a], [, b]) => a.sent - b.sent).slice(0, count);
+    return fit.map(([key, entry]) => {
+      entry.sent++;
+      if (entry.sent >= sentMax) this.#entries.delete(key);
+      return entry.update;
+    });
+  }
+
+  #dropMostSent(): void {
+    let most: [string, Entry] | undefined;
+    for (const one of this.#entries) if (!most || one[1].sent > most[1].sent) most = one;
+    if (most) this.#entries.delete(most[0]);
+  }
+}
+
+/** Of two words under one incarnation the graver one stands (SWIM, section 4.2). */
+const RANK = { alive: 0, suspect: 1, dead: 2 } as const;

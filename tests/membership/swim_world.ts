@@ -1,0 +1,282 @@
+/**
+ * Many failure detectors on a network that loses, delays and cuts: pure cores, one event queue, one seed.
+ *
+ * @module
+ */
+
+import { seededRng, shuffled } from "../../src/core/rng.ts";
+import { type ChannelHint, Swim, type SwimEffect, type SwimEvent, type SwimState } from "../../src/membership/swim.ts";
+import { encodeSwim } from "../../src/membership/swim_messages.ts";
+import { Agenda } from "../sim/heap.ts";
+
+/** What the network does. */
+export interface Weather {
+  /** Datagrams lost, of a thousand, each way. */
+  readonly lossPerMille?: number;
+  readonly delayMs?: number;
+  /** Random part of the delay, at most. */
+  readonly jitterMs?: number;
+}
+
+/** A change of what a node sees. */
+export interface Observed {
+  readonly atMs: number;
+  readonly by: number;
+  readonly of: number;
+  readonly state: SwimState;
+  readonly reachable: boolean;
+  readonly reason: string;
+}
+
+/** IP, UDP and QUIC around one datagram of QUIC, and one packet that acknowledges. */
+const PACKET_BYTES = 20 + 8 + 1 + 8 + 2 + 2 + 16;
+const ACK_BYTES = 20 + 8 + 1 + 8 + 2 + 7 + 16;
+
+class Host {
+  swim!: Swim;
+  life = 0;
+  running = false;
+  pausedUntilMs = 0;
+  waiting: SwimEvent[] = [];
+  wakeMs = Infinity;
+  stored = 0;
+  readonly peers = new Set<number>();
+  bytes = 0;
+  datagrams = 0;
+  steps = 0;
+  wakes = 0;
+  constructor(readonly index: number, readonly id: string) {}
+}
+
+/** The world. Nodes are known by their index. */
+export class SwimWorld {
+  nowMs = 1_000_000;
+  weather: Weather;
+  readonly hosts: Host[];
+  readonly log: Observed[] = [];
+  /** `from>to`: what goes that way is lost, whatever it is. */
+  readonly cut = new Set<string>();
+  readonly #rng;
+  readonly #agenda = new Agenda();
+  readonly #byId = new Map<string, Host>();
+
+  constructor(n: number, seed: number, weather: Weather = {}, fullMeshMax = 32) {
+    this.#rng = seededRng(seed);
+    this.weather = weather;
+    this.hosts = Array.from({ length: n }, (_, i) => {
+      const id = (this.#rng.below(2 ** 32)).toString(16).padStart(8, "0") + i.toString(16).padStart(8, "0");
+      const host = new Host(i, id);
+      this.#byId.set(id, host);
+      return host;
+    });
+    for (const host of this.hosts) for (const peer of this.#wanted(host, fullMeshMax)) this.#join(host, peer);
+    for (const host of this.hosts) this.start(host.index);
+  }
+
+  /** As `agent/links.ts` has it: everybody, or fingers on the ring; the first three stand for the issuers. */
+  #wanted(host: Host, fullMeshMax: number): Host[] {
+    if (this.hosts.length <= fullMeshMax) return this.hosts.filter((one) => one !== host);
+    const ring = [...this.hosts].sort((a, b) => a.id < b.id ? -1 : 1);
+    const at = ring.indexOf(host);
+    const wanted = new Set(this.hosts.slice(0, 3));
+    for (let step = 1; step < ring.length; step *= 2) wanted.add(ring[(at + step) % ring.length]!);
+    wanted.delete(host);
+    return [...wanted];
+  }
+
+  #join(a: Host, b: Host): void {
+    a.peers.add(b.index);
+    b.peers.add(a.index);
+  }
+
+  /** Starts a node, with what it had stored, and opens its channels. */
+  start(index: number): void {
+    const host = this.hosts[index]!;
+    host.life++;
+    host.running = true;
+    host.wakeMs = Infinity;
+    host.waiting = [];
+    host.swim = new Swim({ self: host.id, rng: seededRng(this.#rng.below(2 ** 32)) });
+    this.#step(host, { type: "start", nowMs: this.nowMs, incarnation: host.stored });
+    const members = new Set(this.hosts.filter((one) => one !== host).map((one) => one.id));
+    const watched = new Set([...host.peers].map((one) => this.hosts[one]!.id));
+    this.#step(host, { type: "view", nowMs: this.nowMs, members, watched });
+    for (const peer of host.peers) {
+      const other = this.hosts[peer]!;
+      if (!other.running) continue;
+      this.#after(5, () => {
+        this.#step(host, { type: "channel-up", nowMs: this.nowMs, id: other.id });
+        this.#step(other, { type: "channel-up", nowMs: this.nowMs, id: host.id });
+      });
+    }
+  }
+
+  /** The process is gone; `hint` is what the others' channels to it say, after a moment. */
+  kill(index: number, hint?: ChannelHint): void {
+    const host = this.hosts[index]!;
+    host.running = false;
+    host.life++;
+    if (!hint) return;
+    for (const peer of host.peers) this.#channelDown(this.hosts[peer]!, host, hint);
+  }
+
+  #channelDown(host: Host, other: Host, hint: ChannelHint): void {
+    this.#after(2, () => this.#step(host, { type: "channel-down", nowMs: this.nowMs, id: other.id, hint }));
+  }
+
+  /** A stopped process that comes back: nothing runs, what arrives waits. */
+  pause(index: number, forMs: number): void {
+    const host = this.hosts[index]!;
+    host.pausedUntilMs = this.nowMs + forMs;
+    this.#after(forMs, () => {
+      if (!host.running) return;
+      // Timers come before what waits at the sockets.
+      if (host.wakeMs <= this.nowMs) this.#step(host, { type: "wake", nowMs: this.nowMs });
+      const waiting = host.waiting;
+      host.waiting = [];
+      for (const event of waiting.slice(0, 200)) this.#step(host, { ...event, nowMs: this.nowMs });
+    });
+  }
+
+  run(forMs: number): void {
+    const endMs = this.nowMs + forMs;
+    for (;;) {
+      if ((this.#agenda.nextMs ?? Infinity) > endMs) break;
+      const next = this.#agenda.take()!;
+      this.nowMs = next.atMs;
+      next.run();
+    }
+    this.nowMs = endMs;
+  }
+
+  /** When each running node came to hold `state` of a node, counted from `sinceMs`; NaN for those that do not. */
+  knownAfterMs(of: number, state: SwimState, sinceMs: number): number[] {
+    return this.hosts.filter((one) => one.running && one.index !== of).map((one) => {
+      const last = this.log.findLast((entry) => entry.by === one.index && entry.of === of && entry.atMs >= sinceMs);
+      return last?.state === state ? last.atMs - sinceMs : NaN;
+    });
+  }
+
+  #step(host: Host, event: SwimEvent): void {
+    if (!host.running) return;
+    if (this.nowMs < host.pausedUntilMs) {
+      if (event.type !== "wake") host.waiting.push(event);
+      return;
+    }
+    host.steps++;
+    if (event.type === "wake") host.wakes++;
+    this.#carryOut(host, host.swim.step(event));
+  }
+
+  #carryOut(host: Host, effects: readonly SwimEffect[]): void {
+    for (const effect of effects) {
+      switch (effect.type) {
+        case "send": {
+          const bytes = encodeSwim(effect.message).length + 1;
+          host.datagrams++;
+          host.bytes += PACKET_BYTES + bytes;
+          const to = this.#byId.get(effect.to)!;
+          if (effect.message.type !== "ping") host.bytes += 7;
+          this.#deliver(host, to, () => {
+            // A ping is acknowledged by the packet of the ack, the rest by packets of their own.
+            if (effect.message.type !== "ping") to.bytes += ACK_BYTES;
+            this.#step(to, { type: "message", nowMs: this.nowMs, from: host.id, message: effect.message });
+          });
+          break;
+        }
+        case "fallback":
+          this.#call(host, this.#byId.get(effect.to)!, effect.timeoutMs);
+          break;
+        case "publish": {
+          // Stands for the broadcast: everybody gets it, some hops later.
+          for (const to of this.hosts) {
+            if (to === host) continue;
+            this.#after(20 + this.#rng.below(100), () => {
+              if (!this.cut.has(`${host.index}>${to.index}`)) {
+                this.#step(to, { type: "news", nowMs: this.nowMs, origin: host.id, updates: effect.updates });
+              }
+            });
+          }
+          break;
+        }
+        case "persist":
+          host.stored = effect.incarnation;
+          this.#carryOut(host, effect.then);
+          break;
+        case "observe":
+          this.log.push({
+            atMs: this.nowMs,
+            by: host.index,
+            of: this.#byId.get(effect.id)!.index,
+            state: effect.state,
+            reachable: effect.reachable,
+            reason: effect.reason,
+          });
+          break;
+        case "wakeAt": {
+          if (effect.atMs >= host.wakeMs && host.wakeMs > this.nowMs) {
+            host.wakeMs = effect.atMs;
+            break;
+          }
+          host.wakeMs = effect.atMs;
+          this.#timer(host, host.life);
+          break;
+        }
+      }
+    }
+  }
+
+  /** One timer is set at a time; where the wake-up was put off meanwhile it is set again. */
+  #timer(host: Host, life: number): void {
+    const atMs = host.wakeMs;
+    this.#at(atMs, () => {
+      if (host.life !== life || host.wakeMs < atMs) return;
+      if (host.wakeMs > this.nowMs) return this.#timer(host, life);
+      if (this.nowMs < host.pausedUntilMs) return;
+      this.#step(host, { type: "wake", nowMs: this.nowMs });
+    });
+  }
+
+  /** A call over a stream: each way is repeated until it is through. */
+  #call(host: Host, to: Host, timeoutMs: number): void {
+    const life = host.life;
+    let done = false;
+    const end = (ok: boolean) => {
+      if (done || host.life !== life) return;
+      done = true;
+      this.#step(host, { type: "fallback-done", nowMs: this.nowMs, id: to.id, ok });
+    };
+    this.#after(timeoutMs, () => end(false));
+    const attempt = (from: Host, target: Host, ptoMs: number, run: () => void) => {
+      if (done || ptoMs > 30_000) return;
+      let through = false;
+      this.#deliver(from, target, () => {
+        if (through || !target.running) return;
+        through = true;
+        run();
+      });
+      this.#after(ptoMs, () => through || attempt(from, target, 2 * ptoMs, run));
+    };
+    attempt(host, to, 300, () => attempt(to, host, 300, () => end(true)));
+  }
+
+  #deliver(from: Host, to: Host, run: () => void): void {
+    const { lossPerMille = 0, delayMs = 1, jitterMs = 0 } = this.weather;
+    if (this.cut.has(`${from.index}>${to.index}`) || !from.peers.has(to.index)) return;
+    if (lossPerMille > 0 && this.#rng.below(1_000) < lossPerMille) return;
+    this.#after(delayMs + (jitterMs > 0 ? this.#rng.below(jitterMs + 1) : 0), run);
+  }
+
+  #after(ms: number, run: () => void): void {
+    this.#at(this.nowMs + ms, run);
+  }
+
+  #at(atMs: number, run: () => void): void {
+    this.#agenda.add(Math.max(this.nowMs, atMs), run);
+  }
+
+  /** Some nodes, drawn. */
+  pick(count: number): number[] {
+    return shuffled(this.hosts.map((one) => one.index), this.#rng).slice(0, count);
+  }
+}
