@@ -25,16 +25,35 @@ const READY_TIMEOUT_MS = 120_000;
 const SETTLE_MS = 300;
 
 /**
- * Source of the module that runs the bundle, with V8's cache of it where there is one.
- *
- * V8 uses the bundle where it lies in the program, since it is ASCII; the bytes of the cache are given back at once.
- *
- * @param options.cached Whether the program holds a cache.
+ * Where the cache is: in the program's file at an offset, or among the files that the runtime holds in memory (3 MB for
+ * one of 1.7), or nowhere.
  */
-export function loaderSource(options: { readonly cached: boolean }): string {
-  return options.cached
-    ? start('const cachedData=Deno.readFileSync(dir+"/mycelium.cache");', "cachedData.buffer.transfer(0);")
-    : start("const cachedData=undefined;", "");
+export type CachePlace =
+  | { readonly type: "program"; readonly at: number; readonly length: number }
+  | { readonly type: "file" }
+  | { readonly type: "none" };
+
+/** Source of the module that runs the bundle. V8 uses the bundle where it lies in memory, since it is ASCII. */
+export function loaderSource(place: CachePlace): string {
+  switch (place.type) {
+    case "program":
+      return start(
+        // A buffer that can be resized is the only one whose memory goes back to the system at once.
+        `const buffer=new ArrayBuffer(${place.length},{maxByteLength:${place.length}});` +
+          "let cachedData=new Uint8Array(buffer);" +
+          'try{using file=Deno.openSync("/proc/self/exe");' +
+          `file.seekSync(${place.at},Deno.SeekMode.Start);` +
+          "for(let at=0,read;at<cachedData.length;at+=read)" +
+          'if(!(read=file.readSync(cachedData.subarray(at))))throw new Error("short")' +
+          // Without /proc, for example: V8 compiles what it needs.
+          "}catch{cachedData=undefined}",
+        "buffer.resize(0);",
+      );
+    case "file":
+      return start(`const cachedData=Deno.readFileSync(dir+"/${FILES.cache}");`, "cachedData.buffer.transfer(0);");
+    case "none":
+      return start("const cachedData=undefined;", "");
+  }
 }
 
 /**
@@ -54,9 +73,9 @@ function recorderSource(path: string): string {
 function start(before: string, after: string): string {
   return [
     'import{Script}from"node:vm";import{createRequire}from"node:module";',
-    'const dir=import.meta.dirname,filename=dir+"/mycelium.js";',
+    `const dir=import.meta.dirname,filename=dir+"/${FILES.loader}";`,
     before,
-    'const script=new Script(Deno.readTextFileSync(dir+"/mycelium.app"),{filename,cachedData});',
+    `const script=new Script(Deno.readTextFileSync(dir+"/${FILES.app}"),{filename,cachedData});`,
     after,
     "const module={exports:{}};",
     "script.runInThisContext()(createRequire(import.meta.url),module,module.exports,filename,dir);",
@@ -77,9 +96,10 @@ export interface RecordOptions {
 /**
  * Runs a node of a network of one, on loopback in a new folder, and records what V8 has compiled for it.
  *
+ * @returns The cache; it is in the folder as well.
  * @throws {Error} Where the node does not run here, or V8 does not take the cache.
  */
-export async function recordCache(options: RecordOptions): Promise<void> {
+export async function recordCache(options: RecordOptions): Promise<Uint8Array> {
   const { folder, runner } = options;
   const program = join(folder, "recorder");
   const cache = join(folder, FILES.cache);
@@ -118,6 +138,7 @@ export async function recordCache(options: RecordOptions): Promise<void> {
   const { stdout } = await new Deno.Command(command, { ...common, args, stderr: "null" }).output();
   const answer = new TextDecoder().decode(stdout).trim();
   if (answer !== "taken") throw new Error(`V8 does not take the code cache: "${answer}"`);
+  return await Deno.readFile(cache);
 }
 
 /** Waits until the node has printed `{"event":"ready", …}`, its only output. */

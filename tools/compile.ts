@@ -20,7 +20,7 @@ import { build, type Metafile, type Plugin } from "esbuild";
 import { builtinModules } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import manifest from "../deno.json" with { type: "json" };
-import { FILES, loaderSource, recordCache, WRAPPER } from "./code_cache.ts";
+import { type CachePlace, FILES, loaderSource, recordCache, WRAPPER } from "./code_cache.ts";
 import { getToolchain, RuntimeUnavailableError, type Target, TARGETS } from "./get_denort.ts";
 import type { BuildInfo } from "../src/edge/process/build_info.ts";
 
@@ -75,7 +75,50 @@ const DIETS: readonly Diet[] = [
     file: /peer-store\/dist\/src\/utils\/(to-peer-pb|dedupe-addresses)\.js$/,
     replace: [[/return a(.*)\.localeCompare\(b(.*)\);/g, "return a$1 < b$2 ? -1 : a$1 > b$2 ? 1 : 0;"]],
   },
+  // Other kinds of keys than Ed25519: 44 kB of curves, loaded by the first such key. Ours come whole, seed and public key.
+  {
+    file: /libp2p\/crypto\/dist\/src\/keys\/secp256k1\/(index|utils)\.js$/,
+    replace: [
+      [/^import \{ secp256k1 as secp \} from '@noble\/curves\/secp256k1\.js';$/m, ""],
+      [/\bsecp\./g, "require('@noble/curves/secp256k1.js').secp256k1."],
+    ],
+  },
+  {
+    file: /libp2p\/crypto\/dist\/src\/keys\/ed25519\/index\.js$/,
+    replace: [
+      [/^import \{ ed25519 as ed \} from '@noble\/curves\/ed25519\.js';$/m, ""],
+      [/\bed\./g, "require('@noble/curves/ed25519.js').ed25519."],
+    ],
+  },
+  // Parts of a barrel that is loaded whole: streams for tests, with a CBOR codec of their own.
+  {
+    file: /libp2p\/utils\/dist\/src\/index\.js$/,
+    replace: [[/^export \* from "\.\/(mock-[a-z]+|stream-pair|multiaddr-connection-pair)\.js";$/gm, ""]],
+  },
 ];
+
+/** Functions and classes of packages that a start does without: the first call loads the package. */
+const LAZY: Readonly<Record<string, readonly string[]>> = {
+  yaml: ["isAlias", "isCollection", "isMap", "isScalar", "LineCounter", "parseDocument", "stringify"],
+};
+
+const lazily: Plugin = {
+  name: "lazily",
+  setup(plugin) {
+    const filter = new RegExp(`^(${Object.keys(LAZY).join("|")})$`);
+    plugin.onResolve(
+      { filter },
+      ({ path, kind, importer }) =>
+        kind === "import-statement" && !importer.includes("node_modules") ? { path, namespace: "lazily" } : undefined,
+    );
+    plugin.onLoad({ filter: /./, namespace: "lazily" }, ({ path }) => ({
+      contents: LAZY[path]!.map((name) =>
+        `export function ${name}(...args){const f=require("${path}").${name};return new.target?new f(...args):f(...args)}`
+      ).join("\n"),
+      resolveDir: ROOT,
+    }));
+  },
+};
 
 const diet: Plugin = {
   name: "diet",
@@ -135,7 +178,7 @@ export async function bundle(options: BundleOptions): Promise<Metafile> {
     logLevel: "error",
     metafile: true,
     define: { __MYCELIUM_BUILD__: JSON.stringify(options.info) },
-    plugins: [nodePrefix, diet],
+    plugins: [nodePrefix, lazily, diet],
   });
   // The bundler leaves tagged templates as they are. One such letter makes two bytes of each of a million.
   const text = await Deno.readTextFile(outfile);
@@ -222,7 +265,7 @@ async function compile(options: Options): Promise<void> {
     const { target, plain } = options;
     await Deno.writeTextFile(join(scratch, "deno.json"), "{}");
     await Deno.mkdir(dirname(options.output), { recursive: true });
-    const denoCompile = async (output: string, include: readonly string[]) => {
+    const denoCompile = async (output: string, include: readonly string[], runtime: string | undefined) => {
       const args = [
         "compile",
         "--quiet",
@@ -245,7 +288,7 @@ async function compile(options: Options): Promise<void> {
         cwd: scratch,
         stdin: "null",
         env: {
-          ...(denort === undefined ? {} : { DENORT_BIN: denort }),
+          ...(runtime === undefined ? {} : { DENORT_BIN: runtime }),
           // The compiler overflows its default stack on some module graphs.
           RUST_MIN_STACK: "268435456",
           DENO_TLS_CA_STORE: "system,mozilla",
@@ -258,22 +301,31 @@ async function compile(options: Options): Promise<void> {
     };
     const outfile = join(scratch, plain ? FILES.loader : FILES.app);
     const metafile = await bundle({ entry: options.entry, outfile, form: plain ? "module" : "function", info });
-    const include: string[] = [];
-    if (!plain) {
-      include.push(FILES.app);
-      const cached = await recordCache({ folder: scratch, compile: denoCompile, runner: runnerOf(target) }).then(
-        () => true,
-        (error) => {
-          console.error(
-            `WARNING: ${target} gets no code cache, its starts take twice as long: ${error?.message ?? error}`,
-          );
-          return false;
-        },
-      );
-      if (cached) include.push(FILES.cache);
-      await Deno.writeTextFile(join(scratch, FILES.loader), loaderSource({ cached }));
+    if (plain) {
+      await denoCompile(options.output, [], denort);
+    } else {
+      const cache = await recordCache({
+        folder: scratch,
+        compile: (output, include) => denoCompile(output, include, denort),
+        runner: runnerOf(target),
+      }).catch((error) => {
+        console.error(
+          `WARNING: ${target} gets no code cache, its starts take twice as long: ${error?.message ?? error}`,
+        );
+        return undefined;
+      });
+      let runtime = denort;
+      let place: CachePlace = { type: cache ? "file" : "none" };
+      if (cache && denort !== undefined) {
+        // Behind the runtime, before what the compiler appends: nothing reads it into memory but the loader.
+        place = { type: "program", at: (await Deno.stat(denort)).size, length: cache.length };
+        runtime = join(scratch, "runtime");
+        await Deno.copyFile(denort, runtime);
+        await Deno.writeFile(runtime, cache, { append: true });
+      }
+      await Deno.writeTextFile(join(scratch, FILES.loader), loaderSource(place));
+      await denoCompile(options.output, place.type === "file" ? [FILES.app, FILES.cache] : [FILES.app], runtime);
     }
-    await denoCompile(options.output, include);
     if (options.report) report(metafile);
     const bundled = Object.values(metafile.outputs).reduce((sum, one) => sum + one.bytes, 0);
     const { size } = await Deno.stat(options.output);
