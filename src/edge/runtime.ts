@@ -6,6 +6,7 @@
  */
 
 import { dirname } from "node:path";
+import { clearImmediate, setImmediate } from "node:timers";
 import type { Agent } from "../agent/agent.ts";
 import type { ControlError, ControlRequest } from "../agent/control.ts";
 import type { AgentEffect, AgentEvent, CallFailure, PeerView } from "../agent/effects.ts";
@@ -68,6 +69,10 @@ export interface RuntimeOptions {
 export class Runtime {
   readonly #options: RuntimeOptions;
   readonly #queue: AgentEvent[] = [];
+  /** Effects from the first one on that is to be stored. */
+  #held: AgentEffect[] = [];
+  #flushTimer: NodeJS.Immediate | undefined;
+  #flushedMs = -Infinity;
   #draining = false;
   #stopped = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -121,18 +126,59 @@ export class Runtime {
     if (this.#stopped) return;
     this.#queue.push(event);
     if (this.#draining) return;
+    this.#drain(() => {});
+    if (this.#held.length > 0 && !this.#stopped) this.#scheduleFlush();
+    this.#options.changed();
+  }
+
+  /** Does something, then hands over the events that wait, those included that came of it. */
+  #drain(first: () => void): void {
     this.#draining = true;
     try {
+      first();
       for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
         this.#carryOut(this.#options.agent.step(next));
       }
     } catch (error) {
       this.#stopped = true;
+      this.#held = [];
       this.#options.fatal(error);
     } finally {
       this.#draining = false;
     }
-    this.#options.changed();
+  }
+
+  /**
+   * Group commit: while much is to be stored, the events that have arrived meanwhile are handed to the agent first, and
+   * what all of them want stored becomes one transaction. A node with little to do does not wait.
+   */
+  #scheduleFlush(): void {
+    const pause = performance.now() - this.#flushedMs > GROUP_PAUSE_MS;
+    if (this.#held.length > HELD_MAX || pause && !this.#flushTimer) return this.#flush();
+    if (this.#flushTimer) return;
+    this.#flushTimer = setImmediate(() => {
+      this.#flushTimer = undefined;
+      this.#flush();
+      this.#options.changed();
+    });
+  }
+
+  /** Stores what waits to be stored, all together, then carries out what waited behind it. */
+  #flush(): void {
+    for (let turns = 0; this.#held.length > 0 && !this.#stopped; turns++) {
+      if (turns === FLUSH_TURNS_MAX) return this.#scheduleFlush();
+      const held = this.#held;
+      this.#held = [];
+      this.#drain(() => {
+        const puts = new Map<string, Uint8Array | null>();
+        const effects = flattened(held, puts);
+        // Synchronous and durable: what follows may rely on it. A disk that fails ends the program here, before
+        // anything that depends on it has left.
+        if (puts.size > 0) this.#options.store.apply([...puts]);
+        this.#flushedMs = performance.now();
+        for (const effect of effects) this.#run(effect);
+      });
+    }
   }
 
   /** Asks the agent; resolves with its answer or rejects with a {@linkcode ControlFailed}. */
@@ -188,6 +234,8 @@ export class Runtime {
 
   /** Stops timers, discovery and the network. Idempotent. */
   async stop(): Promise<void> {
+    if (!this.#draining) this.#flush();
+    clearImmediate(this.#flushTimer);
     this.#stopped = true;
     clearTimeout(this.#timer);
     this.#abort.abort();
@@ -199,18 +247,17 @@ export class Runtime {
   }
 
   #carryOut(effects: readonly AgentEffect[]): void {
-    for (const effect of effects) this.#run(effect);
+    for (const effect of effects) {
+      // What follows something that is to be stored waits for it, whichever step it is of.
+      if (this.#held.length > 0 || effect.type === "persist") this.#held.push(effect);
+      else this.#run(effect);
+    }
   }
 
-  #run(effect: AgentEffect): void {
-    const { store, log, audit } = this.#options;
+  #run(effect: Exclude<AgentEffect, { readonly type: "persist" }>): void {
+    const { log, audit } = this.#options;
     const nowMs = this.#options.now();
     switch (effect.type) {
-      case "persist":
-        // Synchronous and durable: what follows may rely on it. A disk that fails ends the program here, before
-        // anything that depends on it has left.
-        store.apply(effect.puts);
-        return this.#carryOut(effect.then);
       case "start-network":
         this.#dropNetwork();
         this.#startNetwork({
@@ -494,6 +541,25 @@ export class Runtime {
       );
     }
   }
+}
+
+/** After so long without storing anything a node stores at once. */
+const GROUP_PAUSE_MS = 2;
+/** Effects that wait; past it they wait no longer. */
+const HELD_MAX = 4_096;
+/** Rounds of storing before the program looks at its sockets again. */
+const FLUSH_TURNS_MAX = 4;
+
+/** Effects in their order without those that store, whose puts are taken out: the last one for a key counts. */
+function flattened(
+  effects: readonly AgentEffect[],
+  puts: Map<string, Uint8Array | null>,
+): Exclude<AgentEffect, { readonly type: "persist" }>[] {
+  return effects.flatMap((effect) => {
+    if (effect.type !== "persist") return [effect];
+    for (const [key, value] of effect.puts) puts.set(key, value);
+    return flattened(effect.then, puts);
+  });
 }
 
 /** Control requests under way. */

@@ -84,6 +84,8 @@ class Rig implements AsyncDisposable {
   /** Whether networks come up as soon as they are started. */
   prompt = true;
   full = false;
+  /** Transactions of the store: the keys of each. */
+  readonly applied: (readonly string[])[] = [];
   runCommand: RuntimeOptions["runCommand"] = async function* () {};
   readonly agent: Agent;
   readonly runtime: Runtime;
@@ -115,6 +117,7 @@ class Rig implements AsyncDisposable {
         load: () => this.store.load(),
         apply: (puts) => {
           if (this.full) throw new Error("database or disk is full");
+          this.applied.push(puts.map(([key]) => key));
           this.store.apply(puts);
         },
         close: () => this.store.close(),
@@ -288,6 +291,32 @@ Deno.test("[1.3d] [9.1c] a disk that is full ends the node before an answer leav
   assert.match(String(rig.fatal[0]), /full/);
   await rig.runtime.stop();
   assert.equal(await answered, "stopping", "no invite was given that nobody would remember");
+});
+
+Deno.test("[3.1b] what many requests want stored becomes one transaction, and no answer leaves before it", async () => {
+  await using rig = new Rig();
+  await rig.form();
+  const before = rig.applied.length;
+  let answered = 0;
+  const asked = Array.from({ length: 40 }, async () => {
+    await rig.runtime.control({ verb: "invite-create" });
+    answered += 1;
+  });
+  await settle();
+  await Promise.all(asked);
+  const applied = rig.applied.slice(before);
+  assert.equal(applied.flat().filter((key) => key.startsWith("grant/")).length, 40, "each is stored");
+  assert.ok(applied.length <= 4, `${applied.length} transactions for 40 requests`);
+  // A disk that fails takes all of them along: what was not stored was not answered.
+  rig.full = true;
+  const refused = Array.from(
+    { length: 10 },
+    () => rig.runtime.control({ verb: "invite-create" }).then(() => 1, () => 0),
+  );
+  await settle();
+  await rig.runtime.stop();
+  assert.deepEqual(await Promise.all(refused), Array(10).fill(0));
+  assert.equal(answered, 40);
 });
 
 Deno.test("[1.4d] a command's output is streamed in frames, bounded, and ends with who asked", async () => {

@@ -20,6 +20,7 @@ import type {
   MemberStatus,
   PathStatus,
   PendingStatus,
+  PrimaryStatus,
   SeedSourceStatus,
   SeedStatus,
   SeedTargetStatus,
@@ -287,6 +288,39 @@ const detection = object<DetectionStatus>({
   dead: list(text("Node id.")),
 }, "Failure detection: missing before this node is a member.");
 
+const primary = object<PrimaryStatus>({
+  role: choice<PrimaryStatus["role"]>({
+    leader: true,
+    follower: true,
+    learner: true,
+    "pre-candidate": true,
+    candidate: true,
+    client: true,
+    failed: true,
+  }),
+  term: count("Latest term."),
+  leader: optional(text("Node id of who leads, as far as this node knows.")),
+  voters: list(text("Node id.")),
+  learners: list(text("Node id.")),
+  changing: bool("Whether a change of the voters is under way."),
+  commitIndex: count("Last entry that is known to be agreed on."),
+  appliedIndex: count("Last entry in the replicated state of this node."),
+  logEntries: count("Entries of the log in memory."),
+  logBytes: count("What the log takes since the last snapshot."),
+  snapshotIndex: count("Last entry that the snapshot holds."),
+  keys: count("Keys of the replicated state, deleted ones included."),
+  bytes: count("What they count for."),
+  sessions: count("Clients with an open session."),
+  stateHash: text("Hash of the replicated state: equal on all nodes at one appliedIndex."),
+  recoveries: list(object<PrimaryStatus["recoveries"][number]>({
+    index: count("Entry of the log."),
+    timeMs: time("When."),
+    by: text("Node id of where it was done."),
+    without: list(text("Node id of one that was given up.")),
+  })),
+  waiting: count("Writes of this node that wait for an answer."),
+}, "Primary Spore: missing before this node is a member.");
+
 const status: Schema<Status> = object<Status>({
   schema: { json: { const: 1, description: "Rises when a field changes its meaning or goes." }, optional: false },
   nowMs: time("When this document was made, by the node's clock."),
@@ -360,6 +394,7 @@ const status: Schema<Status> = object<Status>({
   }),
   spores: optional(spores),
   detection: optional(detection),
+  primary: optional(primary),
   seeds: optional(seeds),
   health: object<Status["health"]>({
     ready: bool("Whether the node does its work."),
