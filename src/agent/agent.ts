@@ -16,7 +16,6 @@ import { readEnvelope } from "../core/envelope.ts";
 import { formatAddress, nodeIdOf, parseAddress, publicKeyOf, shortNodeId } from "../core/ids.ts";
 import type { Entropy, Rng } from "../core/rng.ts";
 import { AUTHORITY, type Candidate, CandidateSet, NEVER_MS } from "../bootstrap/candidates.ts";
-import { exportSeed, SEED_ADDRESSES_MAX } from "../bootstrap/seed_document.ts";
 import { JoinMachine, type Stage } from "../bootstrap/join_machine.ts";
 import { AuthorityChain, encodeEpoch, signEpoch } from "../identity/authority.ts";
 import { openCredential } from "../identity/credential.ts";
@@ -25,6 +24,7 @@ import { formatInvite, parseInvite } from "../identity/invite.ts";
 import { sealMember } from "../membership/record.ts";
 import type { Member } from "../membership/table.ts";
 import { openAssignment, sealAssignment, sealProfile } from "../spore/profile.ts";
+import type { SporeTable } from "../spore/table.ts";
 import { AuthorityKeeper } from "./authority_keeper.ts";
 import { Broadcast } from "./broadcast.ts";
 import { COMMAND_VERBS, commandBody, CommandGate, type CommandVerb, sealCommand } from "./commands.ts";
@@ -37,7 +37,9 @@ import { Joiner } from "./joiner.ts";
 import { Latent } from "./latent.ts";
 import { Links } from "./links.ts";
 import type { Part } from "./part.ts";
+import { Primary, type PrimaryView } from "./primary.ts";
 import { Registrar } from "./registrar.ts";
+import { type SeedReading, Seeds, shelfOf } from "./seeds.ts";
 import { envelopeBytes, epochBytes, KEYS, type Mode, NodeState, openRow, type Put, rowValue } from "./state.ts";
 import { type EdgeView, statusOf } from "./status_view.ts";
 import type { Status } from "./status.ts";
@@ -59,6 +61,10 @@ export interface AgentView {
   readonly stage: Stage;
   /** Addresses that discovery has named. */
   readonly candidates: number;
+  /** The replica of the Primary Spore; missing where this node runs none. */
+  readonly primary: PrimaryView | undefined;
+  /** The records that this node knows. */
+  readonly spores: SporeTable;
 }
 
 /** Methods that a node answers to one that has not shown a credential. */
@@ -78,9 +84,11 @@ export class Agent {
   readonly #keeper: AuthorityKeeper;
   readonly #links: Links;
   readonly #gate: CommandGate;
+  readonly #primary: Primary;
   readonly #broadcast: Broadcast;
   readonly #detector: Detector;
   readonly #latent: Latent;
+  readonly #seeds: Seeds;
   /** The protocols that stand by themselves. */
   readonly #parts: readonly Part[];
   readonly #served: ReadonlyMap<string, Part>;
@@ -117,7 +125,17 @@ export class Agent {
     this.#latent = new Latent(this.#ctx, options.entries);
     this.#broadcast.handle("spores", (from, body) => this.#latent.heard(from, body));
     this.#latent.broadcast = { publish: (body, has) => this.#broadcast.publish("spores", body, has) };
-    this.#parts = [this.#detector, this.#broadcast, this.#latent];
+    const shelf = shelfOf(this.#latent.table, this.#ctx);
+    this.#seeds = new Seeds({
+      ctx: this.#ctx,
+      exchange: this.#exchange,
+      entries: options.entries,
+      shelf: { ...shelf, offer: (spore, proof) => this.#latent.onProven(spore, proof) },
+      members: () => this.knownMembers(),
+      rejoin: () => this.#rejoin(),
+    });
+    this.#primary = new Primary(this.#ctx, options.entries);
+    this.#parts = [this.#detector, this.#broadcast, this.#latent, this.#seeds, this.#primary];
     this.#served = new Map(this.#parts.flatMap((part) => part.methods.map((method) => [method, part])));
     this.#answered = new Map(this.#parts.flatMap((part) => part.verbs.map((verb) => [verb, part])));
     this.#joiner = new Joiner(
@@ -143,7 +161,18 @@ export class Agent {
   /** What the agent holds, to be looked at and not changed: the simulator's checkers read it after every step. */
   inspect(): AgentView {
     const { state, sessions } = this.#ctx;
-    return { state, sessions, stage: this.#machine.stage, candidates: this.#candidates.size };
+    const { stage } = this.#machine;
+    const primary = this.#primary;
+    return {
+      state,
+      sessions,
+      stage,
+      candidates: this.#candidates.size,
+      spores: this.#latent.table,
+      get primary() {
+        return primary.view;
+      },
+    };
   }
 
   /** Members that discovery may use as its cache: not this node, not removed, not gone for good. */
@@ -154,7 +183,12 @@ export class Agent {
     );
   }
 
-  /** Public keys whose seed documents count. */
+  /** Reads a seed that was found, and says whether it counts; the event `seed` takes it in. */
+  readSeed(content: Uint8Array): SeedReading {
+    return this.#seeds.read(content);
+  }
+
+  /** Public keys that speak for the network, as far as this node knows. */
   seedSigners(): readonly Uint8Array[] {
     const { state } = this.#ctx;
     const issuers = state.network?.chain?.issuers ?? [];
@@ -200,8 +234,9 @@ export class Agent {
       registrar: this.#registrar,
       startedMs: this.#startedMs,
       edge,
+      seeds: this.#seeds.view(),
       detection: this.#detector.status(),
-      ...(this.#partsStarted ? { spores: this.#latent.status() } : {}),
+      ...(this.#partsStarted ? { spores: this.#latent.status(), primary: this.#primary.status() } : {}),
     });
   }
 
@@ -236,6 +271,11 @@ export class Agent {
         return this.#inbound(event);
       case "datagram":
         return this.#datagram(event.from, event.bytes);
+      case "seed": {
+        const taken = this.#seeds.take(event.content, event.from);
+        if (!taken.ok) ctx.refuse(`seed-${taken.reason}`, event.from);
+        return;
+      }
       case "secret-exported":
         if (event.key !== KEYS.genesisSeed) return;
         ctx.state.genesisPair = undefined;
@@ -335,6 +375,17 @@ export class Agent {
       discoverySecret: network.discoverySecret,
       trusted: this.seedSigners(),
     });
+  }
+
+  /** Goes back to the start as a member: its chain was replaced, and with it who vouches for whom. */
+  #rejoin(): void {
+    const ctx = this.#ctx;
+    for (const nodeId of ctx.sessions.keys()) {
+      ctx.emit({ type: "hang-up", nodeId, reason: "the authority was replaced" });
+    }
+    this.#joiner.feed({ type: "override", action: "reset", nowMs: ctx.nowMs });
+    this.#joiner.feed({ type: "start", plan: ctx.state.isIssuer ? "form" : "rejoin", nowMs: ctx.nowMs });
+    if (ctx.state.isIssuer) this.#joiner.feed({ type: "advanced", to: "verified", nowMs: ctx.nowMs });
   }
 
   #refreshSelf(): void {
@@ -677,8 +728,6 @@ export class Agent {
         // Taken out of memory once it is safe where it was wanted: a full stick must not cost the key.
         ctx.emit({ type: "export-secret", controlId, key: KEYS.genesisSeed, path: request.path });
         return DEFERRED;
-      case "seed-export":
-        return this.#exportSeed(request.ttlMs ?? SEED_TTL_MS);
       case "authority-recover": {
         this.#needNetwork();
         const pair = request.genesisSeed ? keyPairFromSeed(request.genesisSeed) : state.genesisPair;
@@ -710,34 +759,6 @@ export class Agent {
       default:
         return unreachable(request);
     }
-  }
-
-  /** A seed document with the addresses of the members, the issuers first. */
-  #exportSeed(ttlMs: number): unknown {
-    const ctx = this.#ctx;
-    const { state } = ctx;
-    this.#needNetwork();
-    if (!state.isIssuer) {
-      throw new Refusal(
-        "not-issuer",
-        "Cannot export a seed: this node is not an issuer of the network",
-        "Run it on a Sclerotium",
-      );
-    }
-    const chain = state.network!.chain!;
-    const rows = [state.self!, ...this.knownMembers()];
-    rows.sort((a, b) => Number(chain.isIssuer(b.publicKey)) - Number(chain.isIssuer(a.publicKey)));
-    const addresses = rows.flatMap((one) => one.record.addresses.slice(0, 4)).slice(0, SEED_ADDRESSES_MAX);
-    const document = {
-      networkId: state.networkId,
-      addresses,
-      issuedMs: ctx.nowMs,
-      expiresMs: ctx.nowMs + ttlMs,
-      // The clock counts up over restarts, and that is all that a number of a document has to do.
-      seq: ctx.nowMs,
-    };
-    ctx.audit("seed-exported", state.nodeId, `${addresses.length} addresses`);
-    return { text: exportSeed(document, state.keyPair), addresses, expiresMs: document.expiresMs };
   }
 
   /** Founds a network with this node as its first issuer. */
@@ -1063,9 +1084,6 @@ export class Agent {
     return this.#ctx.state.members.get(nodeId)?.membership.name ?? shortNodeId(nodeId);
   }
 }
-
-/** How long a seed document counts as fresh; it is used after that as well, as stale. */
-const SEED_TTL_MS = 30 * 86_400_000;
 
 /** Steps back of the clock that are no setting of it. */
 const CLOCK_JITTER_MS = 2_000;

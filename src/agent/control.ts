@@ -19,15 +19,18 @@ import {
 } from "../core/codec.ts";
 import { readAddress } from "../core/ids.ts";
 import { readRole, type Role } from "../core/roles.ts";
+import { BUNDLE_KINDS, BUNDLE_TEXT_BYTES_MAX } from "../spore/seed_bundle.ts";
 import { KEY_CHARS_MAX } from "../spore/keys.ts";
 import { RECORD_LIFE_MS_MAX, VALUE_BYTES_MAX } from "../spore/record.ts";
 import type { SporeRequest } from "./latent.ts";
+import type { PrimaryRequest } from "./primary.ts";
+import type { SeedRequest } from "./seeds.ts";
 
 /** Requests by verb. */
 export type ControlRequest = CoreRequest | PartRequest;
 
 /** Requests that a part of the agent answers. */
-export type PartRequest = SporeRequest;
+export type PartRequest = SeedRequest | SporeRequest | PrimaryRequest;
 
 /** Requests that the agent itself answers. */
 export type CoreRequest =
@@ -49,7 +52,6 @@ export type CoreRequest =
   | { readonly verb: "bootstrap-reset"; readonly dryRun?: boolean }
   | { readonly verb: "bootstrap-force-endpoint"; readonly address: string }
   | { readonly verb: "genesis-export"; readonly path: string; readonly dryRun?: boolean }
-  | { readonly verb: "seed-export"; readonly ttlMs?: number }
   | {
     readonly verb: "authority-recover";
     /** Issuers to leave out. */
@@ -83,6 +85,7 @@ export interface ControlError {
 }
 
 const node = text(128);
+const sporeKey = text(200);
 
 const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
   "init": record({ name: text(63), approval: optional(bool) }),
@@ -102,7 +105,23 @@ const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
   "bootstrap-reset": record({ dryRun: optional(bool) }),
   "bootstrap-force-endpoint": record({ address: readAddress }),
   "genesis-export": record({ path: text(4_096), dryRun: optional(bool) }),
-  "seed-export": record({ ttlMs: optional(uint(366 * 86_400_000, 60_000)) }),
+  "seed-export": record({
+    kind: optional(oneOf(BUNDLE_KINDS)),
+    ttlMs: optional(uint(366 * 86_400_000, 60_000)),
+    unless: optional(text(64, /^[0-9a-f]{64}$/)),
+    above: optional(uint()),
+  }),
+  "seed-import": record({
+    text: text(BUNDLE_TEXT_BYTES_MAX),
+    from: optional(text(4_096)),
+    dryRun: optional(bool),
+    force: optional(bool),
+  }),
+  "seed-decide": record({
+    dryRun: optional(bool),
+    ttlMs: optional(uint(366 * 86_400_000, 60_000)),
+    genesisSeed: optional(bytes({ length: 32 })),
+  }),
   "authority-recover": record({ without: array(text(128), 16), genesisSeed: optional(bytes({ length: 32 })) }),
   "assign": record({ node, id: text(63), service: text(63), action: oneOf(["run", "stop"]) }),
   "sign-command": record({
@@ -133,6 +152,13 @@ const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
   "spore-delete": record({ key: text(KEY_CHARS_MAX), expect: optional(uint()) }),
   "spore-verify": record({}),
   "spore-diff": record({ node }),
+  "primary-put": record({
+    key: sporeKey,
+    value: optional((value, path) => argument(value, path)),
+    expect: optional(uint()),
+  }),
+  "primary-get": record({ key: sporeKey, prefix: optional(bool), stale: optional(bool) }),
+  "primary-transfer": record({ node }),
   "set-mode": record({ mode: oneOf(["normal", "safe", "isolated", "drained"]) }),
   "leave": record({}),
 };

@@ -64,6 +64,8 @@ export type AgentEvent =
   }
   /** Another node says something that may have been lost, doubled or overtaken on its way. */
   | { readonly type: "datagram"; readonly nowMs: number; readonly from: string; readonly bytes: Uint8Array }
+  /** A seed was found in a file or on a web server; it was looked at with `Agent.readSeed`. */
+  | { readonly type: "seed"; readonly nowMs: number; readonly content: Uint8Array; readonly from: string }
   /** A secret was moved out of the store, as `export-secret` asked for. */
   | { readonly type: "secret-exported"; readonly nowMs: number; readonly key: string; readonly path: string }
   /** The person at the machine asks. Every one is answered by `control-reply`. */

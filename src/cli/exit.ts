@@ -71,7 +71,9 @@ const REFUSALS = new Set([
   "approval-denied",
   "capability-implausible",
   "forbidden",
+  "foreign",
   "foreign-network",
+  "fork",
   "full",
   "no-operator-key",
   "not-allowed",
@@ -80,8 +82,11 @@ const REFUSALS = new Set([
   "refused",
   "revoked",
   "role-refused",
+  "rollback",
+  "tampered",
   "unauthorized",
   "unknown-member",
+  "unknown-signer",
 ]);
 
 /**

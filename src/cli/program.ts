@@ -13,7 +13,7 @@ import { registerDoctor } from "./commands/doctor.ts";
 import { registerExec } from "./commands/exec.ts";
 import { registerInvite } from "./commands/invite.ts";
 import { registerGenesis, registerNode } from "./commands/node.ts";
-import { registerSeed } from "./commands/seed.ts";
+import { registerSeed, registerSporeFiles } from "./commands/seed.ts";
 import { registerSpore } from "./commands/spore.ts";
 import { registerStatus, registerVersion } from "./commands/status.ts";
 import { registerUp } from "./commands/up.ts";
@@ -111,6 +111,7 @@ export function createProgram(deps: Pick<CliDeps, "stdout" | "stderr" | "env">, 
   registerSeed(program, register);
   const spore = program.command("spore").summary("look at the network's records, write and move them");
   registerSpore(spore, register);
+  registerSporeFiles(spore, register);
   program.commandsGroup("This program:");
   registerVersion(program, register);
   registerCompletion(program, register);

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { Agent, type AgentOptions } from "../agent/agent.ts";
 import { COMMAND_VERBS, type SignedCommand } from "../agent/commands.ts";
 import { readControlRequest } from "../agent/control.ts";
+import type { SeedRequest } from "../agent/seeds.ts";
 import type { ComponentStatus, EventStatus, Status } from "../agent/status.ts";
 import {
   array,
@@ -44,7 +45,13 @@ import {
   SETTINGS,
 } from "./config.ts";
 import { StoredConfigVersions } from "./config_versions.ts";
-import { type CachedMember, createDiscovery, type Discovery, type DiscoveryHandlers } from "./discovery/mod.ts";
+import {
+  type CachedMember,
+  createDiscovery,
+  type Discovery,
+  type DiscoveryHandlers,
+  shownUrl,
+} from "./discovery/mod.ts";
 import { AuditLog } from "./disk/audit_log.ts";
 import { openStore, StateError } from "./disk/store.ts";
 import { createControlApp, createStatusApp, type StatusChange } from "./http/app.ts";
@@ -311,7 +318,7 @@ class RunningNode {
       }),
       seedFiles: discovery.seedFiles,
       seedUrls: discovery.seedUrls,
-      seedSigners: () => this.#agent.seedSigners(),
+      openSeed: (content) => this.#agent.readSeed(content),
       cacheDir: join(this.#options.stateDir, "cache"),
       mdns: discovery.mdns,
       multicast: discovery.multicast,
@@ -419,6 +426,12 @@ class RunningNode {
         );
         const genesisSeed = keyFile === undefined ? undefined : readSeedFile(keyFile);
         return await this.#runtime.control({ verb, without: without ?? [], ...(genesisSeed ? { genesisSeed } : {}) });
+      }
+      case "seed-decide": {
+        const { keyFile } = record({ keyFile: optional(textReader(4_096)) })(request as CborValue, verb);
+        const read = readControlRequest(request) as SeedRequest & { readonly verb: "seed-decide" };
+        const genesisSeed = keyFile === undefined ? undefined : readSeedFile(keyFile);
+        return await this.#runtime.control({ ...read, ...(genesisSeed ? { genesisSeed } : {}) });
       }
       case "config-get":
         return { ...this.#configs.current(), config: redactConfig(this.#config) };
@@ -551,6 +564,10 @@ class RunningNode {
       components: [this.#disk(nowMs), this.#listening(), ...this.#failures.values()],
       events: this.#log.events(),
       config: { version: config.version, ...(config.tryUntilMs ? { tryUntilMs: config.tryUntilMs } : {}) },
+      seeds: {
+        sources: (this.#runtime.discovery?.describe().seeds ?? []).map((one) => ({ ...one, from: shownUrl(one.from) })),
+        targets: [],
+      },
     });
   }
 

@@ -396,6 +396,7 @@ export class Runtime {
     const current = () => this.#discovery === discovery && !this.#stopped;
     const discovery: Discovery = this.#options.createDiscovery(settings, {
       onCandidate: (candidate) => current() && this.dispatch({ type: "candidate", nowMs: now(), candidate }),
+      onSeed: (content, from) => current() && this.dispatch({ type: "seed", nowMs: now(), content, from }),
       onRefused: (reason, from) => this.#refused(reason, from),
       onSourceState: (report) => {
         if (!current()) return;

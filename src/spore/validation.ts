@@ -112,7 +112,8 @@ export function checkVersion(wire: WireVersion, facts: SporeFacts, options: Chec
   const lifted = proof?.tier === "primary";
   if (!lifted) {
     if (facts.revoked(key)) return no("spore-revoked-author", `${spore.author} was removed`);
-    if (!facts.member(spore.author)) return no("spore-unknown-author", `${spore.author} is no member`);
+    // An issuer that has lifted it knows the author: a seed tells of services of members that joined meanwhile.
+    if (!proof && !facts.member(spore.author)) return no("spore-unknown-author", `${spore.author} is no member`);
     const writer = { nodeId: spore.author, issuer: facts.issuer(key, record.issuedMs) };
     if (!mayWrite(record.key, writer, record.value === undefined)) {
       return no("spore-not-allowed", `${spore.author} may not write "${record.key}"`);

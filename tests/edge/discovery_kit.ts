@@ -1,5 +1,6 @@
 /** What the tests of discovery share: nodes on loopback that record what they are told. */
 
+import { decodeSeed } from "../../src/bootstrap/seed_document.ts";
 import type { Candidate } from "../../src/bootstrap/candidates.ts";
 import { type KeyPair, keyPairFromSeed } from "../../src/core/crypto.ts";
 import { nodeIdOf } from "../../src/core/ids.ts";
@@ -49,10 +50,32 @@ export function makeNode(n: number, options: Partial<DiscoveryOptions>): TestNod
     ...options,
   }, {
     onCandidate: (candidate) => node.candidates.push(candidate),
+    onSeed: () => {},
     onRefused: (reason, from) => node.refused.push({ reason, from }),
     onSourceState: (report) => node.reports.push(report),
   });
   return { ...node, discovery };
+}
+
+/** What an agent does with a seed: the issuer's counts, and no lower number than one that was seen. */
+export function seedReader(
+  issuer: Uint8Array,
+  networkId: Uint8Array,
+): NonNullable<DiscoveryOptions["openSeed"]> {
+  let seen = 0;
+  return (content) => {
+    const read = decodeSeed(content, {
+      networkId,
+      signers: [issuer],
+      nowMs: Date.now(),
+      seqSeen: () => seen,
+    });
+    if (!read.ok) return read;
+    const { seq, addresses, issuedMs, expiresMs } = read.document;
+    seen = seq;
+    const signer = nodeIdOf(read.signer);
+    return { ok: true, kind: "addresses", seq, signer, addresses, issuedMs, expiresMs, stale: read.stale, records: 0 };
+  };
 }
 
 /** Starts nodes, runs, and stops them whatever happens. */

@@ -3,7 +3,7 @@ import { exportSeed, SEED_BYTES_MAX, type SeedDocument } from "../../src/bootstr
 import { toHex } from "../../src/core/bytes.ts";
 import { nodeIdOf } from "../../src/core/ids.ts";
 import { type DiscoveryOptions, writeSeedFile } from "../../src/edge/discovery/mod.ts";
-import { keyPair, makeNode, NETWORK, type TestNode, until, withNodes } from "./discovery_kit.ts";
+import { keyPair, makeNode, NETWORK, seedReader, type TestNode, until, withNodes } from "./discovery_kit.ts";
 
 const ISSUER = keyPair(50);
 const STRANGER = keyPair(51);
@@ -21,7 +21,7 @@ function document(seq: number, change: Partial<SeedDocument> = {}): SeedDocument
 
 function seedNode(options: Partial<DiscoveryOptions>): TestNode {
   return makeNode(1, {
-    seedSigners: () => [ISSUER.publicKey],
+    openSeed: seedReader(ISSUER.publicKey, NETWORK),
     timing: { httpBaseMs: 100, httpMaxMs: 200, fileBaseMs: 100, fileMaxMs: 200, httpTimeoutMs: 1_000 },
     ...options,
   });

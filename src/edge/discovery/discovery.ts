@@ -50,6 +50,7 @@ class AllSources implements Discovery, SourceContext {
   readonly #candidates = new Map<CandidateSource, number>();
   readonly #refused = new Map<string, number>();
   #sources: readonly Source[] = [];
+  #seeds: SeedSources | undefined;
   #interfacesTimer: ReturnType<typeof setTimeout> | undefined;
   #looking: Promise<void> = Promise.resolve();
   #network: HostNetwork | undefined;
@@ -136,6 +137,7 @@ class AllSources implements Discovery, SourceContext {
       mode: this.#mode,
       sources: SOURCES.flatMap((source) => this.#reports.get(source) ?? []),
       interfaces: this.#used.map((one) => `${one.name} ${one.address}`),
+      seeds: this.#seeds?.view() ?? [],
       announced: this.#announced,
       packetsIn: this.#packetsIn,
       packetsOut: this.#packetsOut,
@@ -258,15 +260,16 @@ class AllSources implements Discovery, SourceContext {
     const broadcast = options.broadcast ?? true;
     const sources: Source[] = [new KnownAddresses(this, options)];
     if ((options.seedFiles?.length ?? 0) + (options.seedUrls?.length ?? 0) > 0) {
-      sources.push(
-        new SeedSources(this, {
-          files: options.seedFiles ?? [],
-          urls: options.seedUrls ?? [],
-          signers: options.seedSigners ?? (() => []),
-          cacheDir: options.cacheDir,
-          resolver: this.#resolver,
-        }),
-      );
+      this.#seeds = new SeedSources(this, {
+        files: options.seedFiles ?? [],
+        urls: options.seedUrls ?? [],
+        open: options.openSeed ??
+          (() => ({ ok: false, reason: "unknown-signer", detail: "nobody's word counts here" })),
+        found: (content, from) => this.#abort.signal.aborted ? undefined : this.#handlers.onSeed(content, from),
+        cacheDir: options.cacheDir,
+        resolver: this.#resolver,
+      });
+      sources.push(this.#seeds);
     }
     if (options.domains && options.domains.length > 0) {
       sources.push(new DnsRecordsSource(this, { domains: options.domains, resolver: this.#resolver }));

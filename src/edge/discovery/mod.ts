@@ -11,5 +11,6 @@ export type { KeyPair } from "../../core/crypto.ts";
 export type { Rng } from "../../core/rng.ts";
 export { createDiscovery } from "./discovery.ts";
 export { type HostAddress, type HostNetwork, readHostNetwork } from "./host_network.ts";
-export { writeSeedFile } from "./seed_sources.ts";
+export { fetchSeed } from "./seed_fetch.ts";
+export { shownUrl, writeSeedFile } from "./seed_sources.ts";
 export * from "./types.ts";

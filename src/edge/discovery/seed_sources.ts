@@ -1,23 +1,22 @@
 /**
- * Seed documents from files and from web servers.
+ * Seeds from files and from web servers: bundles, and the lists of addresses before them.
  *
- * A web server's document is kept in the cache folder with its ETag: asked again, the server answers 304 with no
+ * Of several mirrors each is asked; what the best of them says is handed on, and one that lags behind or was tampered
+ * with is named. A web server's seed is kept in the cache folder with its ETag: asked again, the server answers 304 with no
  * body, and when it does not answer at all the copy is used, stale or not. Only what verifies is ever kept.
  *
  * @module
  */
 
 import { kindOf, mayReach } from "../../bootstrap/address_policy.ts";
-import {
-  decodeSeed,
-  exportSeed,
-  SEED_BYTES_MAX,
-  type SeedDocument,
-  type SeedResult,
-} from "../../bootstrap/seed_document.ts";
+import { exportSeed, SEED_BYTES_MAX, type SeedDocument } from "../../bootstrap/seed_document.ts";
+import type { SeedReading } from "../../agent/seeds.ts";
+import type { SeedSourceStatus } from "../../agent/status.ts";
 import { toHex, utf8 } from "../../core/bytes.ts";
 import { bytes, decodeAs, encodeCbor, optional, record, text } from "../../core/codec.ts";
 import { hashParts, type KeyPair } from "../../core/crypto.ts";
+import { readBounded, TooLargeError, writeWhole } from "../disk/whole_file.ts";
+import { ACCEPT, bodyOf, FetchRefusal } from "./seed_fetch.ts";
 import { Pacer } from "./pacer.ts";
 import type { Resolver } from "./resolver.ts";
 import type { Source, SourceContext } from "./source.ts";
@@ -27,7 +26,10 @@ import type { DiscoveryMode } from "./types.ts";
 export interface SeedSourcesOptions {
   readonly files: readonly string[];
   readonly urls: readonly string[];
-  readonly signers: () => readonly Uint8Array[];
+  /** Reads a seed and says whether it counts; changes nothing. */
+  readonly open: (content: Uint8Array) => SeedReading;
+  /** Takes in a seed that counts. */
+  readonly found: (content: Uint8Array, from: string) => void;
   readonly cacheDir: string | undefined;
   readonly resolver: Resolver;
 }
@@ -39,7 +41,7 @@ export interface SeedSourcesOptions {
  * @throws {Error} When the file cannot be written.
  */
 export async function writeSeedFile(path: string, document: SeedDocument, signer: KeyPair): Promise<void> {
-  await writeWhole(path, utf8(exportSeed(document, signer)), 0o644);
+  await writeWhole(path, utf8(exportSeed(document, signer)), { mode: 0o644 });
 }
 
 /** The sources `seed-file` and `seed-http`. */
@@ -48,8 +50,8 @@ export class SeedSources implements Source {
   readonly #options: SeedSourcesOptions;
   readonly #files: Pacer | undefined;
   readonly #mirrors: Pacer | undefined;
-  /** Highest sequence number seen, by signer: one mirror that was rolled back does not undo what another said. */
-  readonly #seqSeen = new Map<string, number>();
+  /** How each file and server stands. */
+  readonly #views = new Map<string, SeedSourceStatus>();
 
   constructor(context: SourceContext, options: SeedSourcesOptions) {
     this.#context = context;
@@ -61,6 +63,7 @@ export class SeedSources implements Source {
         baseMs: timing.fileBaseMs,
         maxMs: timing.fileMaxMs,
         isolatedMs: timing.fileMaxMs,
+        memberMs: timing.fileMemberMs,
         rng,
         onPlan: (waitMs) => context.planned(["seed-file"], waitMs),
       });
@@ -96,104 +99,142 @@ export class SeedSources implements Source {
     this.#mirrors?.setMode(mode);
   }
 
+  /** How each file and server stands, in the order of the configuration. */
+  view(): readonly SeedSourceStatus[] {
+    return [...this.#options.files, ...this.#options.urls].flatMap((from) => this.#views.get(from) ?? []);
+  }
+
   async #askFiles(signal: AbortSignal): Promise<void> {
     const outcomes = await Promise.all(
       this.#options.files.slice(0, FILES_MAX).map(async (path): Promise<Outcome> => {
         let content: Uint8Array;
         try {
-          content = await readBounded(path);
+          content = await readBounded(path, FILE_BYTES_MAX);
         } catch (error) {
           if (error instanceof TooLargeError) this.#context.refused("oversize", `seed-file ${path}`);
-          return { found: 0, failed: true, detail: `${path}: ${error instanceof Error ? error.message : error}` };
+          return this.#failed(path, error instanceof Error ? error.message : String(error));
         }
-        return await this.#take(content, "seed-file", path);
+        const reading = this.#options.open(content);
+        if (reading.ok) return await this.#tell(reading, content, "seed-file", path);
+        this.#context.refused(reading.reason, `seed-file ${path}`);
+        return this.#failed(path, reading.detail, reading.reason);
       }),
     );
     if (!signal.aborted) this.#report("seed-file", outcomes);
   }
 
   async #askMirrors(signal: AbortSignal): Promise<void> {
-    this.#context.report("seed-http", "asking", this.#options.urls.join(", "));
     const urls = this.#options.urls.slice(0, MIRRORS_MAX);
+    this.#context.report("seed-http", "asking", urls.map(shownUrl).join(", "));
     const outcomes = await Promise.all(urls.map((url) => this.#askMirror(url, signal)));
     if (!signal.aborted) this.#report("seed-http", outcomes);
   }
 
   #report(source: "seed-file" | "seed-http", outcomes: readonly Outcome[]): void {
+    const nowMs = this.#context.now();
+    for (const { view } of outcomes) this.#views.set(view.from, { ...view, atMs: nowMs });
+    this.#compare();
     const found = outcomes.some((one) => one.found > 0);
     const state = found ? "found" : outcomes.every((one) => one.failed) ? "failed" : "silent";
-    this.#context.report(source, state, outcomes.map((one) => one.detail).join("; "));
+    this.#context.report(
+      source,
+      state,
+      outcomes.map(({ view, detail }) => {
+        const now = this.#views.get(view.from)!;
+        return now.state === "behind" ? `${detail}, ${now.reason}` : detail;
+      }).join("; "),
+    );
   }
 
-  /** Verifies a document and tells its addresses. */
-  async #take(content: Uint8Array, source: "seed-file" | "seed-http", from: string): Promise<Outcome> {
-    const result = this.#verify(content);
-    if (!result.ok) {
-      this.#context.refused(result.reason, `${source} ${from}`);
-      return { found: 0, failed: true, detail: `${from}: ${result.detail}` };
+  /** Names those that lag behind another one of the same kind. */
+  #compare(): void {
+    const best = new Map<string, SeedSourceStatus>();
+    for (const one of this.#views.values()) {
+      if (one.seq === undefined || one.kind === undefined) continue;
+      const other = best.get(one.kind);
+      if (!other || one.seq > other.seq!) best.set(one.kind, one);
     }
-    return await this.#tell(result, source, from);
+    for (const [name, one] of this.#views) {
+      const ahead = one.kind === undefined ? undefined : best.get(one.kind);
+      if (one.state !== "ok" || !ahead || ahead.seq === one.seq) continue;
+      const reason = `behind: ${shownUrl(ahead.from)} has ${ahead.seq}`;
+      this.#views.set(name, { ...one, state: "behind", reason });
+    }
   }
 
-  #verify(content: Uint8Array): SeedResult {
-    const { networkId } = this.#context;
-    const result = decodeSeed(content, {
-      networkId,
-      signers: this.#options.signers(),
-      nowMs: this.#context.now(),
-      seqSeen: (signer) => this.#seqSeen.get(toHex(signer)),
-    });
-    if (result.ok) this.#seqSeen.set(toHex(result.signer), result.document.seq);
-    return result;
+  #failed(from: string, why: string, code = ""): Outcome {
+    // What was once newer and is older now lags behind as well.
+    const state = code === "rollback" ? "behind" : "failed";
+    const view = { from, state, reason: code === "" ? why : `${code}: ${why}`, atMs: 0 } as const;
+    return { found: 0, failed: true, detail: `${shownUrl(from)}: ${why}`, view };
   }
 
-  async #tell(result: SeedResult & { ok: true }, source: "seed-file" | "seed-http", from: string): Promise<Outcome> {
-    const stale = result.stale ? ", stale" : "";
-    const told = await Promise.all(result.document.addresses.map((address) =>
+  /** Tells the addresses of a seed that counts, and hands it on. */
+  async #tell(
+    reading: SeedReading & { readonly ok: true },
+    content: Uint8Array,
+    source: "seed-file" | "seed-http",
+    from: string,
+  ): Promise<Outcome> {
+    const { seq, kind, signer } = reading;
+    const stale = reading.stale ? ", stale" : "";
+    const shown = shownUrl(from);
+    this.#options.found(content, shown);
+    const told = await Promise.all(reading.addresses.map((address) =>
       this.#context.sighted({
         address,
         source,
         verification: "signed",
         // A stale document names addresses as good as any other while nothing newer is to be had.
         forMs: SEED_LIFE_MS,
-        detail: `${from} (seq ${result.document.seq}${stale})`,
-        preference: result.stale ? 0 : 4,
+        detail: `${shown} (seq ${seq}${stale})`,
+        preference: reading.stale ? 0 : 4,
       })
     ));
     const found = told.filter(Boolean).length;
-    return { found, failed: false, detail: `${from}: ${found} addresses, seq ${result.document.seq}${stale}` };
+    const view = { from, state: "ok", seq, kind, signer, stale: reading.stale, reason: "", atMs: 0 } as const;
+    const records = reading.records > 0 ? `, ${reading.records} records` : "";
+    return { found, failed: false, detail: `${shown}: ${found} addresses${records}, seq ${seq}${stale}`, view };
   }
 
   async #askMirror(url: string, signal: AbortSignal): Promise<Outcome> {
+    const from = `seed-http ${shownUrl(url)}`;
     const copy = await this.#readCopy(url);
     // Counts before the answer does: a server may not take us back behind what it once said.
-    const kept = copy && this.#verify(copy.body);
+    const kept = copy && this.#options.open(copy.body);
     let problem: string;
+    let code = "";
     try {
       const deadline = AbortSignal.timeout(this.#context.timing.httpTimeoutMs);
       const etag = kept?.ok ? copy?.etag : undefined;
       const answer = await this.#fetch(url, etag, AbortSignal.any([signal, deadline]));
       if (answer === "unchanged") {
-        if (kept?.ok) return await this.#tell(kept, "seed-http", url);
+        if (kept?.ok) return await this.#tell(kept, copy!.body, "seed-http", url);
         problem = "it says that our copy is current, but we have none";
       } else {
-        const result = this.#verify(answer.body);
-        if (result.ok) {
+        const result = this.#options.open(answer.body);
+        const back = result.ok && kept?.ok && sameAuthor(kept, result) && result.seq < kept.seq;
+        if (result.ok && !back) {
           await this.#keepCopy(url, answer);
-          return await this.#tell(result, "seed-http", url);
+          return await this.#tell(result, answer.body, "seed-http", url);
         }
-        this.#context.refused(result.reason, `seed-http ${url}`);
-        problem = result.detail;
+        [code, problem] = result.ok
+          ? ["rollback", `its seq is ${result.seq}, our copy of it has ${kept!.ok ? kept!.seq : 0}`]
+          : [result.reason, result.detail];
+        this.#context.refused(code, from);
       }
     } catch (error) {
-      if (error instanceof FetchRefusal) this.#context.refused(error.code, `seed-http ${url}`);
+      if (error instanceof FetchRefusal) this.#context.refused(code = error.code, from);
       problem = error instanceof Error ? error.message : String(error);
     }
+    const failed = this.#failed(url, problem, code);
     if (kept?.ok && !signal.aborted) {
-      const outcome = await this.#tell(kept, "seed-http", url);
-      return { ...outcome, detail: `${outcome.detail} from our copy: ${problem}` };
+      const outcome = await this.#tell(kept, copy!.body, "seed-http", url);
+      const state = failed.view.state === "behind" ? "behind" : "copy";
+      const view = { ...outcome.view, state, reason: failed.view.reason } as const;
+      return { ...outcome, detail: `${outcome.detail} from our copy: ${problem}`, view };
     }
-    return { found: 0, failed: true, detail: `${url}: ${problem}` };
+    return failed;
   }
 
   async #fetch(
@@ -206,7 +247,7 @@ export class SeedSources implements Source {
       throw new FetchRefusal("bad-url", `Cannot fetch seed: "${url.protocol}" is not http or https`);
     }
     for (let hop = 0; hop <= REDIRECTS_MAX; hop++) {
-      const headers: Record<string, string> = { accept: "application/octet-stream, text/plain;q=0.9, */*;q=0.1" };
+      const headers: Record<string, string> = { accept: ACCEPT };
       if (etag !== undefined) headers["if-none-match"] = etag;
       const response = await fetch(url, { headers, redirect: "manual", signal });
       try {
@@ -259,10 +300,10 @@ export class SeedSources implements Source {
     const path = this.#copyPath(url);
     if (path === undefined) return undefined;
     try {
-      const copy = decodeAs(await readBounded(path), readStoredCopy);
+      const copy = decodeAs(await readBounded(path, FILE_BYTES_MAX), readStoredCopy);
       return copy.u === url ? { body: copy.b, etag: copy.e } : undefined;
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) this.#context.refused("bad-copy", `seed-http ${url}`);
+      if (!(error instanceof Deno.errors.NotFound)) this.#context.refused("bad-copy", `seed-http ${shownUrl(url)}`);
       return undefined;
     }
   }
@@ -272,7 +313,7 @@ export class SeedSources implements Source {
     if (path === undefined) return;
     try {
       await Deno.mkdir(this.#options.cacheDir!, { recursive: true, mode: 0o700 });
-      await writeWhole(path, encodeCbor({ b: copy.body, e: copy.etag, u: url }), 0o600);
+      await writeWhole(path, encodeCbor({ b: copy.body, e: copy.etag, u: url }), { mode: 0o600 });
     } catch (error) {
       // A full or read-only disk must not keep us from using what we just got.
       this.#context.report(
@@ -288,18 +329,7 @@ interface Outcome {
   readonly found: number;
   readonly failed: boolean;
   readonly detail: string;
-}
-
-/** The server or what it sent is not acceptable; `code` becomes a metric label. */
-class FetchRefusal extends Error {
-  override readonly name = "FetchRefusal";
-  constructor(readonly code: string, message: string) {
-    super(message);
-  }
-}
-
-class TooLargeError extends Error {
-  override readonly name = "TooLargeError";
+  readonly view: SeedSourceStatus;
 }
 
 const ETAG_CHARS_MAX = 256;
@@ -315,50 +345,18 @@ function shortHeader(value: string | null): string | undefined {
   return value !== null && value.length <= ETAG_CHARS_MAX ? value : undefined;
 }
 
-/** The body, as long as it is within the limit; the announced length is not trusted. */
-async function bodyOf(response: Response): Promise<Uint8Array> {
-  const tooLarge = () => new FetchRefusal("oversize", `the document has more than ${SEED_BYTES_MAX} bytes`);
-  if (Number(response.headers.get("content-length") ?? 0) > SEED_BYTES_MAX) throw tooLarge();
-  const out = new Uint8Array(SEED_BYTES_MAX);
-  let length = 0;
-  // Leaving the loop cancels the body.
-  for await (const chunk of response.body ?? []) {
-    if (length + chunk.length > SEED_BYTES_MAX) throw tooLarge();
-    out.set(chunk, length);
-    length += chunk.length;
-  }
-  return out.slice(0, length);
-}
-
-async function readBounded(path: string): Promise<Uint8Array> {
-  const file = await Deno.open(path);
-  try {
-    const out = new Uint8Array(FILE_BYTES_MAX + 1);
-    let length = 0;
-    for (;;) {
-      const read = await file.read(out.subarray(length));
-      if (read === null) return out.slice(0, length);
-      length += read;
-      if (length > FILE_BYTES_MAX) throw new TooLargeError(`more than ${FILE_BYTES_MAX} bytes`);
-    }
-  } finally {
-    file.close();
-  }
-}
-
 /** A stored copy has its URL and ETag around the document. */
 const FILE_BYTES_MAX = SEED_BYTES_MAX + 4_096;
 
-/** Writes beside and renames, so that a power cut leaves the old file or the new one. */
-async function writeWhole(path: string, content: Uint8Array, mode: number): Promise<void> {
-  const beside = `${path}.new`;
-  const file = await Deno.open(beside, { write: true, create: true, truncate: true, mode });
-  try {
-    let written = 0;
-    while (written < content.length) written += await file.write(content.subarray(written));
-    await file.sync();
-  } finally {
-    file.close();
-  }
-  await Deno.rename(beside, path);
+/** Two readings of one signer's seeds of one kind: their numbers may be compared as versions of one document. */
+function sameAuthor(a: SeedReading & { readonly ok: true }, b: SeedReading & { readonly ok: true }): boolean {
+  return a.signer === b.signer && a.kind === b.kind;
+}
+
+/** An address without what may be secret in it: user, password, query. */
+export function shownUrl(url: string): string {
+  if (!URL.canParse(url)) return url;
+  const parsed = new URL(url);
+  if (parsed.protocol !== "http:" && parsed.protocol !== "https:") return url;
+  return `${parsed.origin}${parsed.pathname}${parsed.search === "" ? "" : "?…"}`;
 }

@@ -3,6 +3,8 @@
 import type { Candidate, CandidateSource, Verification } from "../../bootstrap/candidates.ts";
 import type { DialVerdict } from "../../bootstrap/address_policy.ts";
 import type { KeyPair } from "../../core/crypto.ts";
+import type { SeedReading } from "../../agent/seeds.ts";
+import type { SeedSourceStatus } from "../../agent/status.ts";
 import type { Rng } from "../../core/rng.ts";
 
 /**
@@ -31,6 +33,8 @@ export interface SourceReport {
 export interface DiscoveryHandlers {
   /** A source named an address that may be dialed. The same one comes again each time that it is seen. */
   onCandidate(candidate: Candidate): void;
+  /** A seed that counts was read from a file or a server, for the first time or again. */
+  onSeed(content: Uint8Array, from: string): void;
   /** Something was refused. `reason` is a stable code, `from` a source with an address, file or URL. */
   onRefused(reason: string, from: string): void;
   /** A source changed what it is doing, or planned its next question. */
@@ -91,6 +95,8 @@ export interface DiscoveryTiming {
   readonly fileBaseMs: number;
   /** Ceiling of later waits. */
   readonly fileMaxMs: number;
+  /** Look at the seed files by a member: a decision about a split may have come by stick. */
+  readonly fileMemberMs: number;
   /** Look at the interfaces while seeking or isolated. */
   readonly interfacesSeekingMs: number;
   /** Look at the interfaces as a member. */
@@ -115,6 +121,7 @@ export const DISCOVERY_TIMING: DiscoveryTiming = {
   httpTimeoutMs: 10_000,
   fileBaseMs: 1_000,
   fileMaxMs: 30_000,
+  fileMemberMs: 300_000,
   interfacesSeekingMs: 10_000,
   interfacesMemberMs: 60_000,
 };
@@ -141,8 +148,8 @@ export interface DiscoveryOptions {
   readonly seedFiles?: readonly string[];
   /** http or https addresses of a seed document, at most 8 mirrors. */
   readonly seedUrls?: readonly string[];
-  /** Public keys whose seed documents count; asked for each document. */
-  readonly seedSigners?: () => readonly Uint8Array[];
+  /** Reads a seed and says whether it counts; without it, none does. */
+  readonly openSeed?: (content: Uint8Array) => SeedReading;
   /** Folder for copies of HTTP seeds and our incarnation; nothing is kept where absent. */
   readonly cacheDir?: string;
   /** Ask and answer over mDNS. @default {true} */
@@ -197,6 +204,8 @@ export interface DiscoveryView {
   readonly sources: readonly SourceReport[];
   /** Interfaces in use, with the address that we send from. */
   readonly interfaces: readonly string[];
+  /** Files and servers with seeds, as they stand. */
+  readonly seeds: readonly SeedSourceStatus[];
   /** What we announce; empty: nothing. */
   readonly announced: readonly string[];
   /** Datagrams of beacons and mDNS received. */
