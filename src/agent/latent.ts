@@ -260,8 +260,10 @@ export class Latent implements Part {
       case "spore.delta": {
         const { given, wanted } = readDeltaAsk(body, method);
         this.#charge(peer.nodeId, ASK_COST);
+        // Looked up first: what is given changes the ids.
+        const answer = this.#give(wanted);
         this.#learn(given, peer.nodeId);
-        return this.#give(wanted);
+        return answer;
       }
       case "spore.confirm": {
         const { key, hash } = readConfirm(body, method);

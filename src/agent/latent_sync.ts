@@ -204,7 +204,8 @@ export class SporeSync {
     }
     const batch: Version[] = [];
     const room = new VersionBatch();
-    while (run.give.length > 0) {
+    // What is given changes what the other holds under the same key: what is wanted is fetched before.
+    while (run.give.length > 0 && run.want.length <= WANTED_MAX) {
       const versions = host.table.versions(run.give.at(-1)!);
       if (!versions.every((one) => room.add(one))) break;
       batch.push(...versions);

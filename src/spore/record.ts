@@ -64,7 +64,7 @@ export function sealSpore(one: SporeRecord, networkId: Uint8Array, author: KeyPa
     networkId,
     signer: author,
   });
-  return { record: one, envelope, hash: envelopeHash(envelope), author: nodeIdOf(author.publicKey) };
+  return { record: one, envelope, hash: envelopeHash(envelope), author: authorOf(author.publicKey) };
 }
 
 /**
@@ -104,5 +104,20 @@ function sporeOf(envelope: Envelope, read: Read<typeof readRecord>): Spore {
   if (one.expiresMs <= one.issuedMs || one.expiresMs - one.issuedMs > RECORD_LIFE_MS_MAX) {
     throw new WireError(`Cannot open record "${one.key}": it lives for ${one.expiresMs - one.issuedMs} ms`);
   }
-  return { record: one, envelope, hash: envelopeHash(envelope), author: nodeIdOf(envelope.signer) };
+  return { record: one, envelope, hash: envelopeHash(envelope), author: authorOf(envelope.signer) };
+}
+
+/** Spelling a node id takes as long as half a signature check, and most records are of few authors. */
+const AUTHORS = new Map<string, string>();
+const AUTHORS_MAX = 1_024;
+
+function authorOf(publicKey: Uint8Array): string {
+  const name = String.fromCharCode(...publicKey);
+  let author = AUTHORS.get(name);
+  if (author === undefined) {
+    author = nodeIdOf(publicKey);
+    if (AUTHORS.size >= AUTHORS_MAX) AUTHORS.delete(AUTHORS.keys().next().value!);
+    AUTHORS.set(name, author);
+  }
+  return author;
 }

@@ -5,8 +5,8 @@
  * (tier, term, index, seq, hash). Of each key the table keeps two maxima and forgets the rest:
  *
  * - `lifted`: the greatest version that has a proof, for as long as its proof counts;
- * - `word`: the greatest by (seq, hash) of all, whatever proof it has, until its number is {@linkcode
- *   RECORD_LIFE_MS_MAX} old.
+ * - `word`: the greatest by (seq, hash) of all whose number is less than {@linkcode RECORD_LIFE_MS_MAX} old,
+ *   whatever proof it has.
  *
  * The winner is `lifted`, else `word`; where `word` is newer than a `lifted` that says something else it is the
  * challenger. Both are maxima over everything that was ever merged, so the order of arrival does not matter. And
@@ -234,9 +234,10 @@ export class SporeTable {
       const word = shared ? lifted : judge(slot.word);
       const nextLifted = lifted?.proof ? lifted : undefined;
       // A word that lost its proof may still be the greatest that is left.
-      const nextWord = maxWord(word, lifted);
+      const nextWord = lifted?.proof ? word : maxWord(word, lifted);
       if (nextLifted === before[0] && nextWord === before[1]) continue;
       this.#set(key, slot, nextLifted, nextWord);
+      this.#noteExpiry(slot);
       changed.push(key);
     }
     return changed;
@@ -263,7 +264,7 @@ export class SporeTable {
     if (others === undefined) this.#groups.set(group, key);
     else if (typeof others === "string") this.#groups.set(group, new Set([others, key]));
     else others.add(key);
-    this.#set(key, slot, version.proof ? version : undefined, version);
+    this.#set(key, slot, version.proof ? version : undefined, isInTime(version, nowMs) ? version : undefined);
     this.#noteExpiry(slot);
     return { changed: true, reason: "new" };
   }
@@ -275,8 +276,7 @@ export class SporeTable {
     );
     const said = doubled ? { equivocation: doubled.spore } : {};
     const lifted = maxLifted(slot.lifted, version);
-    const inTime = version.spore.record.seq + RECORD_LIFE_MS_MAX > nowMs;
-    const word = inTime || version.proof ? maxWord(slot.word, version) : slot.word;
+    const word = isInTime(version, nowMs) ? maxWord(slot.word, version) : slot.word;
     if (lifted === slot.lifted && word === slot.word) {
       const known = [slot.lifted, slot.word].some((one) => one && sameVersion(one, version));
       return { changed: false, reason: known ? "known" : "lost", ...said };
@@ -363,25 +363,21 @@ export class SporeTable {
 
   #expireSlot(key: string, slot: Slot, nowMs: number): boolean {
     const lifted = slot.lifted && slot.lifted.proof!.untilMs > nowMs ? slot.lifted : undefined;
-    const bared = (one: Version | undefined): Version | undefined => {
-      if (!one) return undefined;
-      const counts = one.proof && one.proof.untilMs > nowMs;
-      if (counts) return one;
-      if (one.spore.record.seq + RECORD_LIFE_MS_MAX <= nowMs) return undefined;
-      return one.proof ? { spore: one.spore, proof: undefined } : one;
-    };
-    const word = maxWord(bared(slot.word), lifted ? undefined : bared(slot.lifted));
+    let word = slot.word && isInTime(slot.word, nowMs) ? slot.word : undefined;
+    if (word?.proof && word.proof.untilMs <= nowMs) word = { spore: word.spore, proof: undefined };
     if (lifted === slot.lifted && word === slot.word) return false;
     this.#set(key, slot, lifted, word);
     return true;
   }
 
   #noteExpiry(slot: Slot): void {
-    for (const one of [slot.lifted, slot.word]) {
-      if (!one) continue;
-      const endsMs = one.proof ? one.proof.untilMs : one.spore.record.seq + RECORD_LIFE_MS_MAX;
-      if (endsMs < this.#nextExpiryMs) this.#nextExpiryMs = endsMs;
-    }
+    const { lifted, word } = slot;
+    const endsMs = Math.min(
+      lifted?.proof?.untilMs ?? Infinity,
+      word?.proof?.untilMs ?? Infinity,
+      word ? word.spore.record.seq + RECORD_LIFE_MS_MAX : Infinity,
+    );
+    if (endsMs < this.#nextExpiryMs) this.#nextExpiryMs = endsMs;
   }
 }
 
@@ -399,6 +395,11 @@ function sizeOf({ spore, proof }: Version): number {
 function endMs(slot: Slot, nowMs: number): number {
   const { record } = slot.word!.spore;
   return record.expiresMs <= nowMs ? 0 : record.expiresMs;
+}
+
+/** Whether a word counts without a proof. */
+function isInTime({ spore }: Version, nowMs: number): boolean {
+  return spore.record.seq + RECORD_LIFE_MS_MAX > nowMs;
 }
 
 function entryOf(key: string, slot: Slot): SporeEntry {

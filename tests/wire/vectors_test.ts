@@ -44,6 +44,22 @@ import {
   type RaftMessage,
   type SnapshotMeta,
 } from "../../src/raft/messages.ts";
+import { placeOf } from "../../src/spore/digest.ts";
+import {
+  confirmValue,
+  deltaAskValue,
+  digestAnswerValue,
+  digestAskValue,
+  pushValue,
+  readConfirm,
+  readDeltaAsk,
+  readDigestAnswer,
+  readDigestAsk,
+  readPush,
+} from "../../src/spore/messages.ts";
+import { proofValue, readProof, signRank, verifyProof } from "../../src/spore/proof.ts";
+import { openSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore } from "../../src/spore/record.ts";
+import { idOf, type Version } from "../../src/spore/table.ts";
 import { openAssignment, openProfile, sealAssignment, sealProfile } from "../../src/spore/profile.ts";
 import {
   chainOf,
@@ -142,6 +158,25 @@ const TRANSCRIPT = {
   joinerNonce: seedOf("nonce of the joiner"),
   channelBinding: new Uint8Array(0),
   requestHash: seedOf("request"),
+};
+
+const SPORE = {
+  key: `service/web/${nodeIdOf(NODE.publicKey)}`,
+  seq: START_MS + 9,
+  value: Uint8Array.of(1, 2, 3),
+  issuedMs: START_MS,
+  expiresMs: START_MS + 60_000,
+};
+const SPORE_DELETED = { ...SPORE, seq: START_MS + 10, value: undefined, expiresMs: START_MS + RECORD_LIFE_MS_MAX };
+const RANK = { tier: "primary", term: 3, index: 2 ** 33, epoch: 1, untilMs: START_MS + 86_400_000 } as const;
+const sporeSubject = (spore: Spore) => ({ networkId: NETWORK_ID, key: spore.record.key, hash: spore.hash });
+const sporeVersion = (): Version => {
+  const spore = sealSpore(SPORE, NETWORK_ID, NODE);
+  return { spore, proof: { ...RANK, signatures: [signRank(sporeSubject(spore), RANK, ISSUER)] } };
+};
+const SPORE_ASK = {
+  roots: new Map([[1, seedOf("root").slice(0, 8)]]),
+  parts: [{ zone: 3, node: 17, sums: new Uint8Array(128).fill(7) }, { zone: 0, node: 4_368, list: new Uint8Array(16) }],
 };
 
 const RAFT_CONFIG = {
@@ -253,6 +288,51 @@ const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly 
   profile: {
     write: () => wire(sealProfile(PROFILE, NETWORK_ID, ISSUER)),
     read: (vector) => assert.deepEqual(openProfile(envelopeIn(vector), NETWORK_ID), PROFILE),
+  },
+  spore: {
+    write: () => wire(sealSpore(SPORE, NETWORK_ID, NODE).envelope),
+    read: (vector) => {
+      const spore = openSpore(envelopeIn(vector), NETWORK_ID);
+      assert.deepEqual(spore.record, SPORE);
+      assert.equal(toHex(spore.hash), vector.hash);
+    },
+  },
+  spore_deleted: {
+    write: () => wire(sealSpore(SPORE_DELETED, NETWORK_ID, NODE).envelope),
+    read: (vector) => assert.deepEqual(openSpore(envelopeIn(vector), NETWORK_ID).record, SPORE_DELETED),
+  },
+  spore_proof: {
+    write: () => ({ proof: toHex(encodeCbor(proofValue(sporeVersion().proof!))), id: idOf(sporeVersion()).join(" ") }),
+    read: (vector) => {
+      const proof = decodeAs(bytesIn(vector, "proof"), readProof);
+      assert.ok(verifyProof(sporeSubject(sporeVersion().spore), proof, [ISSUER.publicKey]));
+      // Tables of old and new nodes have to add up to the same.
+      assert.equal(idOf({ spore: sporeVersion().spore, proof }).join(" "), vector.id);
+      assert.equal(vector.id, idOf(sporeVersion()).join(" "));
+    },
+  },
+  spore_messages: {
+    write: () => ({
+      push: toHex(encodeCbor(pushValue([sporeVersion()]))),
+      digest: toHex(encodeCbor(digestAskValue(SPORE_ASK))),
+      digestAnswer: toHex(encodeCbor(digestAnswerValue(SPORE_ASK.parts))),
+      delta: toHex(encodeCbor(deltaAskValue([sporeVersion()], [SPORE_ASK.parts[1]!]))),
+      confirm: toHex(encodeCbor(confirmValue("app/x", seedOf("hash")))),
+      place: String(placeOf("app/x")),
+    }),
+    read: (vector) => {
+      const { envelope } = sporeVersion().spore;
+      const wired = [{ envelope, proof: sporeVersion().proof }];
+      assert.deepEqual(decodeAs(bytesIn(vector, "push"), readPush), wired);
+      assert.deepEqual(decodeAs(bytesIn(vector, "digest"), readDigestAsk), SPORE_ASK);
+      assert.deepEqual(decodeAs(bytesIn(vector, "digestAnswer"), readDigestAnswer), SPORE_ASK.parts);
+      assert.deepEqual(decodeAs(bytesIn(vector, "delta"), readDeltaAsk), {
+        given: wired,
+        wanted: [SPORE_ASK.parts[1]],
+      });
+      assert.deepEqual(decodeAs(bytesIn(vector, "confirm"), readConfirm), { key: "app/x", hash: seedOf("hash") });
+      assert.equal(String(placeOf("app/x")), vector.place);
+    },
   },
   raft_messages: {
     write: () => Object.fromEntries(RAFT_MESSAGES.map((one) => [one.type, toHex(encodeMessage(one))])),
