@@ -16,16 +16,9 @@
 
 import { LIMITS } from "../core/limits.ts";
 import { type Rng, shuffled } from "../core/rng.ts";
-import {
-  decodeFrame,
-  EMPTY_FRAME,
-  encodeFrame,
-  type GossipFrame,
-  type GossipMessage,
-  ID_BYTES,
-  type MessageId,
-  messageId,
-} from "./gossip_wire.ts";
+import { type Entry, MessageCache } from "./gossip_cache.ts";
+import { Outbox } from "./gossip_outbox.ts";
+import { decodeFrame, type GossipMessage, type MessageId, messageId } from "./gossip_wire.ts";
 import {
   GOSSIP_THRESHOLD,
   GRAYLIST_THRESHOLD,
@@ -159,17 +152,17 @@ const HEARTBEAT_MS = 1_000;
 /** Heartbeat while nothing is under way. */
 const HEARTBEAT_IDLE_MS = 60_000;
 const THRIFTY_FACTOR = 3;
-/** Windows of the message cache, and of them those that are announced outside the mesh. */
-const CACHE_WINDOWS = 5;
+/** Windows of the message cache that are announced outside the mesh (`mcache_gossip`). */
 const GOSSIP_WINDOWS = 3;
 /** Heartbeats from one announcement outside the mesh to the next, while nothing gets lost. */
 const GOSSIP_EVERY = 16;
 /** Lazy links that hear of a message while nothing gets lost; all of them do else. */
 const ANNOUNCE_LINKS = 1;
-const SEEN_TTL_MS = 120_000;
 const BACKOFF_MS = 60_000;
 /** A grafter that counts a little faster is no offender. */
 const BACKOFF_SLACK_MS = 2_000;
+/** So soon after a prune, a graft is no offence. */
+const CROSSING_MS = 1_000;
 const OPPORTUNISTIC_GRAFT_EVERY_MS = 60_000;
 const OPPORTUNISTIC_GRAFT_PEERS = 2;
 /** Announcements on lazy links: late enough that the other end's comes first as often as not, and ours is saved. */
@@ -180,6 +173,8 @@ const PULL_WAIT_MS = 30;
 const PROMISE_MS = 400;
 /** Announcers of one message that are remembered. */
 const ANNOUNCERS_MAX = 4;
+/** Questions for one message. */
+const PULL_TRIES_MAX = 4;
 /** Times that one message is given to one peer that asks. */
 const RETRANSMISSIONS_MAX = 3;
 /** Per peer and second. */
@@ -194,11 +189,11 @@ const DONT_WANT_MAX = 128;
 const STRAYS_MAX = 3;
 /** Bad scores outlive a disconnection by this. */
 const RETAIN_SCORE_MS = 10 * 60_000;
-/** Share of the peers outside the mesh that hear announcements in a heartbeat after losses. */
+/** Share of the peers that hear announcements in a heartbeat while messages get lost, one in so many. */
 const GOSSIP_FACTOR = 4;
 const D_LAZY = 6;
 /** After a message that had to be asked for, the network counts as losing some for so long. */
-const RESTLESS_MS = 10_000;
+const RESTLESS_MS = 20_000;
 
 interface Link {
   eager: boolean;
@@ -214,6 +209,8 @@ interface Peer {
   rttMs: number;
   /** When it may be grafted again, by topic. */
   readonly backoffMs: Map<string, number>;
+  /** Since when and until when it may not graft, having been pruned here. */
+  readonly banned: Map<string, { readonly sinceMs: number; readonly untilMs: number }>;
   /** Ids to be announced to it. */
   readonly announce: Set<MessageId>;
   readonly dontWant: Set<MessageId>;
@@ -224,43 +221,14 @@ interface Peer {
   iwantIds: number;
   messages: number;
   /** What goes to it at the end of this step. */
-  out: Out | undefined;
-}
-
-/** A frame in the making. */
-interface Out {
-  messages: Entry[];
-  ihave: MessageId[];
-  iwant: MessageId[];
-  idontwant: MessageId[];
-  graft: string[];
-  prune: { topic: string; backoffS: number }[];
-  choke: string[];
-  unchoke: string[];
-}
-
-/** A message that was seen. */
-interface Entry {
-  readonly id: MessageId;
-  readonly topic: string;
-  readonly seenMs: number;
-  state: "validating" | "valid" | "rejected" | "ignored";
-  /** Missing once it is out of the cache. */
-  body: Uint8Array | undefined;
-  /** The frame that holds it alone. */
-  frame: Uint8Array | undefined;
-  from: string | undefined;
-  /** Peers that have it: they sent or announced it, or it was sent to them. */
-  readonly holders: Set<string>;
-  /** Peers that sent it. */
-  readonly senders: Set<string>;
-  /** How often it was given to those that asked. */
-  readonly given: Map<string, number>;
+  out: Outbox | undefined;
 }
 
 /** A message that was announced and has not come. */
 interface Wanted {
+  /** Whom to ask, in this order. */
   announcers: string[];
+  tries: number;
   /** Whom it was asked of; `undefined`: nobody yet. */
   asked: string | undefined;
   atMs: number;
@@ -274,13 +242,7 @@ export class Gossip {
   readonly #peers = new Map<string, Peer>();
   readonly #mesh = new Map<string, Map<string, Link>>();
   readonly #scores = new Map<string, { readonly score: PeerScore; readonly untilMs: number }>();
-  /** Oldest first. */
-  readonly #seen = new Map<MessageId, Entry>();
-  /** Messages by heartbeat, the present one last. */
-  #windows: Entry[][] = [[]];
-  #cachedBytes = 0;
-  #cached = 0;
-  #validating = 0;
+  readonly #cache = new MessageCache();
   readonly #wanted = new Map<MessageId, Wanted>();
   #thrifty: boolean;
   #nowMs = 0;
@@ -288,6 +250,8 @@ export class Gossip {
   /** Peers with a frame in the making. */
   #outs: Peer[] = [];
   #announceAtMs = Infinity;
+  /** No question is due before. */
+  #pullAtMs = Infinity;
   #heartbeatAtMs = Infinity;
   #graftAtMs = Infinity;
   #restlessUntilMs = 0;
@@ -324,11 +288,11 @@ export class Gossip {
         mesh: [...links.keys()],
         eager: [...links].filter(([, link]) => link.eager).map(([nodeId]) => nodeId),
       })),
-      seen: this.#seen.size,
-      cached: this.#cached,
-      cachedBytes: this.#cachedBytes,
+      seen: this.#cache.seen,
+      cached: this.#cache.bodies,
+      cachedBytes: this.#cache.bytes,
       wanted: this.#wanted.size,
-      validating: this.#validating,
+      validating: this.#cache.validating,
       scores: this.#scores.size,
       counters: this.#counters,
     };
@@ -396,13 +360,13 @@ export class Gossip {
   /** Whatever is due. */
   #work(): void {
     if (this.#nowMs >= this.#announceAtMs) this.#announce();
-    if (this.#wanted.size > 0) this.#pull();
+    if (this.#nowMs >= this.#pullAtMs) this.#pull();
     if (this.#nowMs >= this.#heartbeatAtMs) this.#heartbeat();
   }
 
   #tellWake(): void {
-    let atMs = Math.min(this.#announceAtMs, this.#heartbeatAtMs);
-    for (const one of this.#wanted.values()) atMs = Math.min(atMs, one.atMs);
+    if (this.#wanted.size === 0) this.#pullAtMs = Infinity;
+    const atMs = Math.min(this.#announceAtMs, this.#heartbeatAtMs, this.#pullAtMs);
     if (atMs === this.#toldWakeMs) return;
     this.#toldWakeMs = atMs;
     this.#effects.push({ type: "wakeAt", atMs });
@@ -420,6 +384,7 @@ export class Gossip {
       score: retained?.score ?? new PeerScore(this.#nowMs),
       rttMs: 0,
       backoffMs: new Map(),
+      banned: new Map(),
       announce: new Set(),
       dontWant: new Set(),
       secondMs: this.#nowMs,
@@ -432,8 +397,8 @@ export class Gossip {
     const peer = this.#peers.get(nodeId)!;
     for (const topic of this.#topics) this.#fill(topic);
     // What this node said while nobody was there.
-    for (const entry of this.#windows.flat()) {
-      if (entry.from === undefined && entry.holders.size === 0 && entry.body) this.#give(peer, entry);
+    for (const entry of this.#cache.recent()) {
+      if (entry.from === undefined && entry.sent.size === 0) this.#give(peer, entry);
     }
     // A mesh that has just changed is looked after once more when the first storm is over.
     this.#heartbeatSoon();
@@ -459,9 +424,10 @@ export class Gossip {
       one.announcers = one.announcers.filter((other) => other !== nodeId);
       // Nobody's promise is broken where the channel is.
       if (one.asked === nodeId) [one.asked, one.atMs] = [undefined, this.#nowMs];
+      this.#pullAtMs = Math.min(this.#pullAtMs, one.atMs);
     }
     if (this.#peers.size > 0) this.#heartbeatSoon();
-    else this.#heartbeatAtMs = this.#cached > 0 ? this.#heartbeatAtMs : Infinity;
+    else this.#heartbeatAtMs = this.#cache.bodies > 0 ? this.#heartbeatAtMs : Infinity;
   }
 
   #heartbeatSoon(): void {
@@ -512,7 +478,7 @@ export class Gossip {
 
   #graft(peer: Peer, topic: string): void {
     this.#link(peer, topic);
-    this.#out(peer).graft.push(topic);
+    this.#out(peer).graft.add(topic);
   }
 
   #link(peer: Peer, topic: string): void {
@@ -534,7 +500,8 @@ export class Gossip {
 
   #prune(peer: Peer, topic: string, backoffMs: number): void {
     peer.backoffMs.set(topic, this.#nowMs + backoffMs);
-    this.#out(peer).prune.push({ topic, backoffS: Math.ceil(backoffMs / 1_000) });
+    peer.banned.set(topic, { sinceMs: this.#nowMs, untilMs: this.#nowMs + backoffMs });
+    this.#out(peer).prune.set(topic, Math.ceil(backoffMs / 1_000));
   }
 
   #eagerCount(topic: string): number {
@@ -559,17 +526,19 @@ export class Gossip {
     const link = this.#mesh.get(topic)!.get(peer.nodeId);
     if (!link || link.eager) return;
     [link.eager, link.strays] = [true, 0];
-    this.#out(peer).unchoke.push(topic);
+    this.#out(peer).unchoke.add(topic);
   }
 
   #onGraft(peer: Peer, topic: string): void {
     const links = this.#mesh.get(topic);
     // A newer node may know topics that this one does not: it is told so, for long.
-    if (!links) return void this.#out(peer).prune.push({ topic, backoffS: BACKOFF_MS / 1_000 });
+    if (!links) return void this.#out(peer).prune.set(topic, BACKOFF_MS / 1_000);
     if (links.has(peer.nodeId)) return;
     const { dHi, dOut } = this.#degrees;
-    if ((peer.backoffMs.get(topic) ?? 0) > this.#nowMs) {
-      this.#misbehaved(peer, "early-graft");
+    const ban = peer.banned.get(topic);
+    if (ban && this.#nowMs < ban.untilMs) {
+      // The two may have met on their way.
+      if (this.#nowMs - ban.sinceMs > CROSSING_MS + 2 * peer.rttMs) this.#misbehaved(peer, "early-graft");
       return this.#prune(peer, topic, BACKOFF_MS);
     }
     if (this.#scoreOf(peer) < MESH_THRESHOLD) return this.#prune(peer, topic, BACKOFF_MS);
@@ -617,7 +586,7 @@ export class Gossip {
       if (link) [link.eager, link.strays] = [true, 0];
     }
     for (const id of frame.idontwant) {
-      const entry = this.#seen.get(id);
+      const entry = this.#cache.get(id);
       if (entry) entry.holders.add(from);
       else if (peer.dontWant.size < DONT_WANT_MAX) peer.dontWant.add(id);
     }
@@ -631,17 +600,16 @@ export class Gossip {
     // Of a newer node; its ids are not worth remembering.
     if (!links) return;
     const id = messageId(message);
-    const known = this.#seen.get(id);
+    const known = this.#cache.get(id);
     if (known) return this.#again(peer, known);
     if (++peer.messages > MESSAGES_MAX) {
       if (peer.messages === MESSAGES_MAX + 1) this.#misbehaved(peer, "flood");
       return;
     }
-    if (this.#validating >= LIMITS.gossipValidatingMax) return;
+    if (this.#cache.validating >= LIMITS.gossipValidatingMax) return;
     const wanted = this.#wanted.get(id);
     this.#wanted.delete(id);
-    const entry = this.#remember(id, message, peer.nodeId);
-    this.#validating += 1;
+    const entry = this.#cache.add(id, message, peer.nodeId, this.#nowMs);
     this.#counters.received += 1;
     this.#takeDontWants(entry);
     if (wanted?.asked !== undefined) this.#pulled(peer, entry, wanted);
@@ -674,7 +642,7 @@ export class Gossip {
       [link.eager, link.strays] = [false, 0];
     } else if (++link.strays < STRAYS_MAX) return;
     link.strays = 0;
-    this.#out(peer).choke.push(entry.topic);
+    this.#out(peer).choke.add(entry.topic);
   }
 
   /** A message came because it was asked for: eager links failed, and this one did not. */
@@ -699,7 +667,8 @@ export class Gossip {
   #answerStranger(peer: Peer, topic: string): void {
     const links = this.#mesh.get(topic)!;
     if (links.size < this.#degrees.d && this.#mayGraft(peer, topic)) return this.#graft(peer, topic);
-    this.#prune(peer, topic, Math.max(1_000, (peer.backoffMs.get(topic) ?? 0) - this.#nowMs));
+    // No ban: its graft may only have been slower than its message.
+    this.#out(peer).prune.set(topic, 1);
   }
 
   #onIhave(peer: Peer, ids: readonly MessageId[]): void {
@@ -712,7 +681,7 @@ export class Gossip {
     }
     for (const id of ids) {
       if (++peer.ihaveIds > IHAVE_IDS_MAX) break;
-      const entry = this.#seen.get(id);
+      const entry = this.#cache.get(id);
       if (entry) {
         if (entry.state !== "rejected") this.#hasIt(peer, entry);
         continue;
@@ -723,7 +692,8 @@ export class Gossip {
         if (announcers.length < ANNOUNCERS_MAX && !announcers.includes(peer.nodeId)) announcers.push(peer.nodeId);
       } else if (this.#wanted.size < LIMITS.gossipWantedMax) {
         const atMs = this.#nowMs + PULL_WAIT_MS + Math.ceil(peer.rttMs / 2);
-        this.#wanted.set(id, { announcers: [peer.nodeId], asked: undefined, atMs });
+        this.#wanted.set(id, { announcers: [peer.nodeId], tries: 0, asked: undefined, atMs });
+        this.#pullAtMs = Math.min(this.#pullAtMs, atMs);
       }
     }
   }
@@ -746,7 +716,7 @@ export class Gossip {
         if (peer.iwantIds === IWANT_IDS_MAX + 1) this.#misbehaved(peer, "flood");
         return;
       }
-      const entry = this.#seen.get(id);
+      const entry = this.#cache.get(id);
       if (entry?.state !== "valid" || !entry.body) continue;
       const given = (entry.given.get(peer.nodeId) ?? 0) + 1;
       entry.given.set(peer.nodeId, given);
@@ -754,7 +724,7 @@ export class Gossip {
         if (given === RETRANSMISSIONS_MAX + 1) this.#misbehaved(peer, "flood");
         continue;
       }
-      entry.holders.add(peer.nodeId);
+      entry.sent.add(peer.nodeId);
       peer.announce.delete(id);
       this.#out(peer).messages.push(entry);
       this.#restlessUntilMs = this.#nowMs + RESTLESS_MS;
@@ -764,30 +734,6 @@ export class Gossip {
   }
 
   // Messages.
-
-  #remember(id: MessageId, message: GossipMessage, from: string | undefined): Entry {
-    const entry: Entry = {
-      id,
-      topic: message.topic,
-      seenMs: this.#nowMs,
-      state: "validating",
-      body: message.body,
-      frame: undefined,
-      from,
-      holders: new Set(from === undefined ? [] : [from]),
-      senders: new Set(from === undefined ? [] : [from]),
-      given: new Map(),
-    };
-    this.#seen.set(id, entry);
-    for (const [oldest, old] of this.#seen) {
-      if (this.#seen.size <= LIMITS.gossipSeenMax && this.#nowMs - old.seenMs < SEEN_TTL_MS) break;
-      // What is still judged is bounded elsewhere, and what is cached is as young as the cache.
-      if (old.state === "validating") this.#validating -= 1;
-      this.#forgetBody(old);
-      this.#seen.delete(oldest);
-    }
-    return entry;
-  }
 
   #takeDontWants(entry: Entry): void {
     for (const peer of this.#peers.values()) {
@@ -799,13 +745,14 @@ export class Gossip {
     const links = this.#mesh.get(message.topic);
     if (!links || message.body.length > LIMITS.gossipBodyBytesMax) return;
     const id = messageId(message);
-    if (this.#seen.has(id)) return;
+    if (this.#cache.get(id)) return;
     this.#counters.published += 1;
     this.#wanted.delete(id);
-    const entry = this.#remember(id, message, undefined);
+    const entry = this.#cache.add(id, message, undefined, this.#nowMs);
     if (has !== undefined) entry.holders.add(has);
     this.#takeDontWants(entry);
-    this.#keep(entry);
+    this.#cache.keep(entry);
+    this.#heartbeatSoon();
     // Eager links first; then lazy ones and, where the mesh is small, others: so that no two or three bad
     // neighbours can keep a node from being heard.
     const eager: Peer[] = [];
@@ -822,12 +769,10 @@ export class Gossip {
   }
 
   #verdict(id: MessageId, verdict: Verdict): void {
-    const entry = this.#seen.get(id);
+    const entry = this.#cache.get(id);
     if (entry?.state !== "validating") return;
-    this.#validating -= 1;
     if (verdict !== "accept") {
-      entry.state = verdict === "reject" ? "rejected" : "ignored";
-      entry.body = undefined;
+      this.#cache.refuse(entry, verdict === "reject" ? "rejected" : "ignored");
       this.#counters[verdict === "reject" ? "rejected" : "ignored"] += 1;
       if (verdict !== "reject") return;
       for (const nodeId of entry.senders) {
@@ -839,39 +784,17 @@ export class Gossip {
     this.#counters.accepted += 1;
     const first = entry.from === undefined ? undefined : this.#peers.get(entry.from);
     first?.score.first(this.#nowMs);
-    this.#keep(entry);
+    this.#cache.keep(entry);
+    this.#heartbeatSoon();
     for (const [nodeId, link] of this.#mesh.get(entry.topic)!) {
       if (link.eager) this.#give(this.#peers.get(nodeId)!, entry);
     }
     this.#announceLater(entry);
   }
 
-  /** Puts a valid message in the cache. */
-  #keep(entry: Entry): void {
-    entry.state = "valid";
-    this.#windows.at(-1)!.push(entry);
-    this.#cachedBytes += entry.body!.length;
-    this.#cached += 1;
-    for (const window of this.#windows) {
-      while (this.#cachedBytes > LIMITS.gossipCacheBytesMax && window.length > 0) this.#forgetBody(window.shift()!);
-    }
-    this.#heartbeatSoon();
-  }
-
-  #forgetBody(entry: Entry): void {
-    if (entry.state === "valid" && entry.body) {
-      this.#cachedBytes -= entry.body.length;
-      this.#cached -= 1;
-      entry.given.clear();
-      entry.holders.clear();
-    }
-    entry.body = undefined;
-    entry.frame = undefined;
-  }
-
   #give(peer: Peer, entry: Entry): void {
-    if (entry.holders.has(peer.nodeId)) return;
-    entry.holders.add(peer.nodeId);
+    if (entry.holders.has(peer.nodeId) || entry.sent.has(peer.nodeId)) return;
+    entry.sent.add(peer.nodeId);
     this.#out(peer).messages.push(entry);
   }
 
@@ -879,7 +802,7 @@ export class Gossip {
   #announceLater(entry: Entry): void {
     const lazy: Peer[] = [];
     for (const [nodeId, link] of this.#mesh.get(entry.topic)!) {
-      if (!link.eager && !entry.holders.has(nodeId)) lazy.push(this.#peers.get(nodeId)!);
+      if (!link.eager && !entry.holders.has(nodeId) && !entry.sent.has(nodeId)) lazy.push(this.#peers.get(nodeId)!);
     }
     if (lazy.length === 0) return;
     const whom = this.#isRestless ? lazy : shuffled(lazy, this.#rng).slice(0, ANNOUNCE_LINKS);
@@ -894,7 +817,7 @@ export class Gossip {
     for (const peer of this.#peers.values()) {
       if (peer.announce.size === 0) continue;
       if (this.#scoreOf(peer) >= GOSSIP_THRESHOLD) {
-        for (const id of peer.announce) if (this.#seen.get(id)?.body) this.#out(peer).ihave.push(id);
+        for (const id of peer.announce) if (this.#cache.get(id)?.body) this.#out(peer).ihave.push(id);
       }
       peer.announce.clear();
     }
@@ -902,23 +825,38 @@ export class Gossip {
 
   /** Asks for what was announced and has not come. */
   #pull(): void {
+    const liars = new Set<Peer>();
+    this.#pullAtMs = Infinity;
     for (const [id, wanted] of this.#wanted) {
-      if (this.#nowMs < wanted.atMs) continue;
-      if (wanted.asked !== undefined) {
-        const liar = this.#peers.get(wanted.asked);
-        if (liar) this.#misbehaved(liar, "broken-promise");
-        wanted.asked = undefined;
+      if (this.#nowMs >= wanted.atMs) {
+        const liar = this.#ask(id, wanted);
+        if (liar) liars.add(liar);
+        if (wanted.asked === undefined) this.#wanted.delete(id);
       }
-      const next = wanted.announcers.shift();
-      const peer = next === undefined ? undefined : this.#peers.get(next);
-      if (!peer) {
-        if (wanted.announcers.length === 0) this.#wanted.delete(id);
-        continue;
+      if (wanted.asked !== undefined || this.#nowMs < wanted.atMs) {
+        this.#pullAtMs = Math.min(this.#pullAtMs, wanted.atMs);
       }
-      wanted.asked = peer.nodeId;
+    }
+    // One frame that got lost is one broken promise, however many ids were in it.
+    for (const liar of liars) this.#misbehaved(liar, "broken-promise");
+  }
+
+  /** Asks the next announcer, if there is one; returns the one that was asked in vain. */
+  #ask(id: MessageId, wanted: Wanted): Peer | undefined {
+    const liar = wanted.asked === undefined ? undefined : this.#peers.get(wanted.asked);
+    // The question or its answer may be what got lost: it gets its turn again after the others.
+    if (liar && wanted.tries < PULL_TRIES_MAX) wanted.announcers.push(liar.nodeId);
+    wanted.asked = undefined;
+    for (let next = wanted.announcers.shift(); next !== undefined; next = wanted.announcers.shift()) {
+      const peer = this.#peers.get(next);
+      if (!peer) continue;
+      wanted.asked = next;
+      wanted.tries += 1;
       wanted.atMs = this.#nowMs + PROMISE_MS + 3 * peer.rttMs;
       this.#out(peer).iwant.push(id);
+      break;
     }
+    return liar;
   }
 
   // Heartbeat.
@@ -929,6 +867,7 @@ export class Gossip {
     for (const peer of this.#peers.values()) {
       peer.dontWant.clear();
       for (const [topic, untilMs] of peer.backoffMs) if (this.#nowMs >= untilMs) peer.backoffMs.delete(topic);
+      for (const [topic, { untilMs }] of peer.banned) if (this.#nowMs >= untilMs) peer.banned.delete(topic);
     }
     for (const topic of this.#topics) this.#maintain(topic);
     if (this.#nowMs >= this.#graftAtMs) {
@@ -939,16 +878,13 @@ export class Gossip {
       this.#graftAtMs = this.#nowMs + OPPORTUNISTIC_GRAFT_EVERY_MS;
     }
     this.#gossip();
-    this.#windows.push([]);
-    while (this.#windows.length > CACHE_WINDOWS) {
-      for (const entry of this.#windows.shift()!) this.#forgetBody(entry);
-    }
+    this.#cache.shift();
     this.#heartbeatAtMs = this.#nextHeartbeatMs();
   }
 
   /** Soon while something is under way; else when there may be something to mend. */
   #nextHeartbeatMs(): number {
-    if (this.#cached > 0) return this.#nowMs + this.#heartbeatMs();
+    if (this.#cache.bodies > 0) return this.#nowMs + this.#heartbeatMs();
     if (this.#peers.size === 0) return Infinity;
     let atMs = this.#nowMs + HEARTBEAT_IDLE_MS;
     for (const topic of this.#topics) {
@@ -1004,43 +940,34 @@ export class Gossip {
   }
 
   /**
-   * Announces the messages of the last windows outside the mesh: to one peer now and then, so that nobody whose
-   * whole mesh is bad stays in the dark; to a quarter of all, each time, while messages get lost.
+   * Announces the messages of the last windows: to one peer outside the mesh now and then, so that nobody whose
+   * whole mesh is bad stays in the dark; to a quarter of all peers, each time, while messages get lost.
    */
   #gossip(): void {
     const restless = this.#isRestless;
     if (!restless && this.#heartbeats % GOSSIP_EVERY !== 0) return;
-    const recent = this.#windows.slice(-GOSSIP_WINDOWS).flat();
+    const recent = this.#cache.recent(GOSSIP_WINDOWS);
     if (recent.length === 0) return;
     for (const topic of this.#topics) {
-      const ids = recent.filter((one) => one.topic === topic && one.body);
-      if (ids.length === 0) continue;
+      const entries = recent.filter((one) => one.topic === topic);
+      if (entries.length === 0) continue;
       const links = this.#mesh.get(topic)!;
-      const outside = [...this.#peers.values()].filter((one) =>
-        !links.has(one.nodeId) && this.#scoreOf(one) >= GOSSIP_THRESHOLD
+      // Where messages get lost, those to the mesh do as well.
+      const others = [...this.#peers.values()].filter((one) =>
+        (restless || !links.has(one.nodeId)) && this.#scoreOf(one) >= GOSSIP_THRESHOLD
       );
-      const count = restless ? Math.max(D_LAZY, Math.ceil(outside.length / GOSSIP_FACTOR)) : 1;
-      const whom = shuffled(outside, this.#rng).slice(0, this.#thrifty ? 1 : count);
-      for (const peer of whom) {
-        for (const entry of ids) if (!entry.holders.has(peer.nodeId)) this.#out(peer).ihave.push(entry.id);
+      const count = restless ? Math.max(D_LAZY, Math.ceil(others.length / GOSSIP_FACTOR)) : 1;
+      for (const peer of shuffled(others, this.#rng).slice(0, this.#thrifty ? 1 : count)) {
+        for (const entry of entries) if (!entry.holders.has(peer.nodeId)) this.#out(peer).ihave.push(entry.id);
       }
     }
   }
 
   // Frames out.
 
-  #out(peer: Peer): Out {
+  #out(peer: Peer): Outbox {
     if (!peer.out) {
-      peer.out = {
-        messages: [],
-        ihave: [],
-        iwant: [],
-        idontwant: [],
-        graft: [],
-        prune: [],
-        choke: [],
-        unchoke: [],
-      };
+      peer.out = new Outbox();
       this.#outs.push(peer);
     }
     return peer.out;
@@ -1051,60 +978,16 @@ export class Gossip {
     for (const peer of this.#outs) {
       const out = peer.out!;
       peer.out = undefined;
-      this.#send(peer, out);
+      for (const { bytes, messages } of out.frames(this.#frameBytesMax)) {
+        this.#counters.framesOut += 1;
+        this.#counters.messagesOut += messages;
+        this.#counters.bytesOut += bytes.length;
+        this.#effects.push({ type: "send", to: peer.nodeId, bytes });
+      }
     }
     this.#outs = [];
   }
-
-  #send(peer: Peer, out: Out): void {
-    const control = out.ihave.length + out.iwant.length + out.idontwant.length + out.graft.length + out.prune.length +
-      out.choke.length + out.unchoke.length;
-    if (control === 0 && out.messages.length === 1) {
-      // The usual case, and the same bytes for everybody.
-      const entry = out.messages[0]!;
-      if (!entry.body) return;
-      entry.frame ??= encodeFrame({ messages: [{ topic: entry.topic, body: entry.body }] });
-      return this.#emit(peer, entry.frame, 1);
-    }
-    let room = this.#frameBytesMax - FRAME_BYTES;
-    let frame: Mutable<GossipFrame> = { ...EMPTY_FRAME };
-    let empty = true;
-    const emit = () => {
-      if (!empty) this.#emit(peer, encodeFrame(frame), frame.messages.length);
-      [frame, empty, room] = [{ ...EMPTY_FRAME }, true, this.#frameBytesMax - FRAME_BYTES];
-    };
-    const add = <K extends keyof GossipFrame>(key: K, item: GossipFrame[K][number], bytes: number, max: number) => {
-      if (!empty && (bytes > room || frame[key].length >= max)) emit();
-      if (frame[key].length === 0) frame = { ...frame, [key]: [item] };
-      else (frame[key] as unknown[]).push(item);
-      [empty, room] = [false, room - bytes];
-    };
-    for (const topic of new Set(out.graft)) add("graft", topic, topic.length + 1, 16);
-    for (const one of out.prune) add("prune", one, one.topic.length + 5, 16);
-    for (const topic of new Set(out.choke)) add("choke", topic, topic.length + 1, 16);
-    for (const topic of new Set(out.unchoke)) add("unchoke", topic, topic.length + 1, 16);
-    for (const id of out.idontwant) add("idontwant", id, ID_BYTES, LIMITS.gossipIdsPerFrameMax);
-    for (const id of out.iwant) add("iwant", id, ID_BYTES, LIMITS.gossipIdsPerFrameMax);
-    for (const id of out.ihave) add("ihave", id, ID_BYTES, LIMITS.gossipIdsPerFrameMax);
-    for (const { topic, body } of out.messages) {
-      if (!body) continue;
-      add("messages", { topic, body }, topic.length + body.length + 7, LIMITS.gossipMessagesPerFrameMax);
-    }
-    emit();
-  }
-
-  #emit(peer: Peer, bytes: Uint8Array, messages: number): void {
-    this.#counters.framesOut += 1;
-    this.#counters.messagesOut += messages;
-    this.#counters.bytesOut += bytes.length;
-    this.#effects.push({ type: "send", to: peer.nodeId, bytes });
-  }
 }
-
-/** What a frame takes besides its items: the map, eight keys and the heads of their values. */
-const FRAME_BYTES = 1 + 8 * 5;
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** Drops the oldest entries of a map until it is no larger than this. */
 function dropOldest(map: Map<string, unknown>, max: number): void {

@@ -22,11 +22,11 @@
 /** Below: no links of the mesh. */
 export const MESH_THRESHOLD = 0;
 /** Below: announcements are neither sent nor followed. */
-export const GOSSIP_THRESHOLD = -20;
+export const GOSSIP_THRESHOLD = -10;
 /** Below: own messages are not sent there. */
-export const PUBLISH_THRESHOLD = -40;
+export const PUBLISH_THRESHOLD = -30;
 /** Below: everything that comes from there is dropped unread. */
-export const GRAYLIST_THRESHOLD = -80;
+export const GRAYLIST_THRESHOLD = -60;
 /** Where the median of a mesh is below, better peers are grafted beside it. */
 export const OPPORTUNISTIC_GRAFT_THRESHOLD = 1;
 

@@ -27,6 +27,7 @@ export interface GossipNetOptions {
 export class GossipNode {
   core: Gossip;
   up = true;
+  upSinceMs = 0;
   wakeAtMs = Infinity;
   timer = 0;
   /** When each body came, by its text. */
@@ -56,6 +57,8 @@ export class GossipNet {
   readonly rng: Rng;
   readonly #agenda = new Agenda();
   readonly #byId = new Map<string, GossipNode>();
+  /** Channels that there would be if all nodes were up. */
+  readonly #wanted = new Map<GossipNode, Set<GossipNode>>();
   lossPpm: number;
   readonly latencyMs: { readonly min: number; readonly max: number };
 
@@ -97,7 +100,12 @@ export class GossipNet {
       if (count <= 32) { for (let j = i + 1; j < count; j++) pair(i, j); }
       else for (let step = 1; step < count; step *= 2) pair(i, (i + step) % count);
     }
-    for (const [a, b] of shuffled(pairs, this.rng)) this.connect(a, b);
+    for (const [a, b] of shuffled(pairs, this.rng)) {
+      this.connect(a, b);
+      for (const [one, other] of [[a, b], [b, a]] as const) {
+        this.#wanted.set(one, (this.#wanted.get(one) ?? new Set()).add(other));
+      }
+    }
   }
 
   connect(a: GossipNode, b: GossipNode): void {
@@ -123,10 +131,11 @@ export class GossipNet {
   }
 
   /** It is back, and has forgotten everything. */
-  revive(node: GossipNode, peers: readonly GossipNode[]): void {
+  revive(node: GossipNode): void {
     node.up = true;
+    node.upSinceMs = this.nowMs;
     node.core = this.#core();
-    for (const peer of peers) this.connect(node, peer);
+    for (const peer of this.#wanted.get(node) ?? []) this.connect(node, peer);
   }
 
   publish(node: GossipNode, text: string, topic = "news"): void {
