@@ -24,6 +24,7 @@ import { formatInvite, parseInvite } from "../identity/invite.ts";
 import { sealMember } from "../membership/record.ts";
 import type { Member } from "../membership/table.ts";
 import { openAssignment, sealAssignment, sealProfile } from "../spore/profile.ts";
+import type { GossipView } from "../spore/gossip.ts";
 import type { SporeTable } from "../spore/table.ts";
 import { AuthorityKeeper } from "./authority_keeper.ts";
 import { Broadcast } from "./broadcast.ts";
@@ -61,6 +62,7 @@ export interface AgentView {
   readonly stage: Stage;
   /** Addresses that discovery has named. */
   readonly candidates: number;
+  readonly gossip: GossipView;
   /** The replica of the Primary Spore; missing where this node runs none. */
   readonly primary: PrimaryView | undefined;
   /** The records that this node knows. */
@@ -163,12 +165,16 @@ export class Agent {
     const { state, sessions } = this.#ctx;
     const { stage } = this.#machine;
     const primary = this.#primary;
+    const broadcast = this.#broadcast;
     return {
       state,
       sessions,
       stage,
       candidates: this.#candidates.size,
       spores: this.#latent.table,
+      get gossip() {
+        return broadcast.view();
+      },
       get primary() {
         return primary.view;
       },

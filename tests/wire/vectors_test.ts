@@ -60,6 +60,7 @@ import {
 import { proofValue, readProof, signRank, verifyProof } from "../../src/spore/proof.ts";
 import { openSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore } from "../../src/spore/record.ts";
 import { idOf, type Version } from "../../src/spore/table.ts";
+import { decodeFrame, encodeFrame, type GossipFrame, idBytes, messageId } from "../../src/spore/gossip_wire.ts";
 import { openAssignment, openProfile, sealAssignment, sealProfile } from "../../src/spore/profile.ts";
 import {
   chainOf,
@@ -213,6 +214,16 @@ const RAFT_MESSAGES: readonly RaftMessage[] = [
   { type: "read-request", term: 5, incarnation: 2, id: 77 },
   { type: "read-response", term: 5, incarnation: 2, id: 77, index: 9 },
 ];
+const GOSSIP_FRAME: GossipFrame = {
+  messages: [{ topic: "news", body: Uint8Array.of(1, 2, 3) }, { topic: "spores", body: new Uint8Array(0) }],
+  ihave: ["0123456789abcdef", "fedcba9876543210"],
+  iwant: ["\u0000\u0001\u0002\u0003\u0004\u0005\u0006\u0007\u0008\u0009\u00fa\u00fb\u00fc\u00fd\u00fe\u00ff"],
+  idontwant: ["0123456789abcdef"],
+  graft: ["news"],
+  prune: [{ topic: "spores", backoffS: 60 }],
+  choke: ["news"],
+  unchoke: ["spores"],
+};
 
 /** Each record: how it is written now, and that what was written once still reads as the same. */
 const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly read: (vector: Vector) => void }>> = {
@@ -352,6 +363,16 @@ const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly 
       assert.deepEqual(decodeHardState(bytesIn(vector, "hardStateNoVote")), { term: 5, votedFor: undefined });
       assert.deepEqual(decodeSnapshotMeta(bytesIn(vector, "snapshotMeta")), RAFT_META);
       for (const one of RAFT_ENTRIES) assert.deepEqual(decodeEntry(bytesIn(vector, one.kind)), one);
+    },
+  },
+  gossip: {
+    write: () => ({
+      frame: toHex(encodeFrame(GOSSIP_FRAME)),
+      id: toHex(idBytes(messageId(GOSSIP_FRAME.messages[0]!))),
+    }),
+    read: (vector) => {
+      assert.deepEqual(decodeFrame(bytesIn(vector, "frame")), GOSSIP_FRAME);
+      assert.equal(vector.id, toHex(idBytes(messageId(GOSSIP_FRAME.messages[0]!))));
     },
   },
   assignment: {
