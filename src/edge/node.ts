@@ -58,7 +58,7 @@ import { createControlApp, createStatusApp, type StatusChange } from "./http/app
 import type { ControlAnswer, ExecLine } from "./http/control.ts";
 import { type RunningServer, serveControl, serveStatus, STATUS_PORT } from "./http/server.ts";
 import { StatusView } from "./http/view.ts";
-import { createP2pNetwork } from "./p2p/mod.ts";
+import { createP2pNetwork, prepareEntropy } from "./p2p/mod.ts";
 import { BUILD_INFO } from "./process/build_info.ts";
 import { measureCapabilities } from "./process/host.ts";
 import { readProcessStat } from "./process/proc_stat.ts";
@@ -297,6 +297,8 @@ class RunningNode {
     try {
       if (invite) await this.#runtime.control({ verb: "join", invite });
       else if (form) await this.#runtime.control({ verb: "init", ...form });
+      // Whoever tells it to join will wait for it.
+      else void prepareEntropy();
     } catch (error) {
       if (!(error instanceof ControlFailed)) throw error;
       this.#log.log("error", "node", error.error.code, `${error.error.message}. ${error.error.cure}`);

@@ -4,4 +4,5 @@
  * @module
  */
 
+export { prepareEntropy } from "./entropy.ts";
 export { createP2pNetwork, type P2pOptions } from "./network.ts";
