@@ -57,8 +57,19 @@ export class NewsQueue {
    */
   take(sentMax: number, count: number, to = ""): SwimUpdate[] {
     if (this.#entries.size === 0) return [];
-    const fit = [...this.#entries].filter(([, { update }]) => update.accuser !== to && update.subject !== to)
-      .sort(([, a], [, b]) => a.sent - b.sent).slice(0, count);
+    const fit: [string, Entry][] = [];
+    for (const one of this.#entries) {
+      const { update, sent } = one[1];
+      if (update.accuser === to || update.subject === to) continue;
+      if (fit.length === count && sent >= fit[count - 1]![1].sent) continue;
+      // Few are taken of perhaps many: each finds its place among those.
+      let at = Math.min(fit.length, count - 1);
+      while (at > 0 && fit[at - 1]![1].sent > sent) {
+        fit[at] = fit[at - 1]!;
+        at--;
+      }
+      fit[at] = one;
+    }
     return fit.map(([key, entry]) => {
       entry.sent++;
       if (entry.sent >= sentMax) this.#entries.delete(key);

@@ -121,8 +121,8 @@ const CONFIRMATIONS = 2;
 const ACCUSERS = 3;
 /** Least duration of a suspicion. Longer than what a busy or small machine may stand still for. */
 const SUSPICION_MS = 1_200;
-/** Where the other end has closed the channel, or its machine says that the process is gone. */
-const SUSPICION_CLOSED_MS = 800;
+/** Where the other end has closed the channel, which may be a restart, and where its machine says that it is gone. */
+const SUSPICION_CLOSED_MS = 1_500;
 const SUSPICION_GONE_MS = 200;
 /** Own unanswered pings without which a node with a channel calls nobody dead. */
 const OWN_ATTEMPTS = 3;
@@ -146,6 +146,14 @@ const SPREAD_MS = 150;
 const LEASE = 32;
 /** An incarnation that is ahead by more is no word about this life. */
 const INCARNATION_JUMP_MAX = 1 << 16;
+/** With so many others silent at once something greater has happened, and everybody is looked at. */
+const SWEEP_SUSPECTS = 2;
+/** Time for the way of a nack. */
+const NACK_MS = 50;
+/** A node is told no more often that somebody calls it dead. */
+const TOLD_MS = 10_000;
+/** Time between two looks at everybody. */
+const SWEEP_MS = 3_000;
 /** Probes under way at once. */
 const PROBES_MAX = 64;
 /** Piggybacked updates in one message. */
@@ -183,6 +191,7 @@ interface Node {
   heardMs: number;
   /** Last time that it was probed because others accused it. */
   lookedMs: number;
+  toldMs: number;
   /** Something should have come from it by then. */
   expectedMs: number;
   /** Pings without an answer since it last answered. */
@@ -198,6 +207,7 @@ interface Node {
 interface Probe {
   readonly target: Node;
   readonly seq: number;
+  readonly sentMs: number;
   stage: "direct" | "indirect" | "over";
   dueMs: number;
   helpers: string[];
@@ -207,6 +217,8 @@ interface Probe {
 interface Ping {
   readonly target: string;
   readonly sentMs: number;
+  /** Sent to one that was suspect or dead. */
+  readonly doubted: boolean;
   /** After this it counts as unanswered. */
   dueMs: number;
   counted: boolean;
@@ -233,13 +245,17 @@ export class Swim {
   /** Order of the random round-robin. */
   #round: string[] = [];
   #tick = 0;
+  /** Suspects that have not answered several pings. */
+  #silent = 0;
   #tickMs = Infinity;
+  #sweptMs = -Infinity;
   #seq: number;
   #incarnation = 0;
   #lease = 0;
   #awareness = 0;
   #probeCount = 0;
   #refuted = 0;
+  #refutedMs = -Infinity;
   #nowMs = 0;
   #wakeMs = Infinity;
   #effects: SwimEffect[] = [];
@@ -495,15 +511,27 @@ export class Swim {
     const node = this.#node(subject);
     if (!node || incarnation < node.incarnation || update.accuser === this.#self) return;
     this.#news.add(update);
-    if (kind !== "alive" && (node.channel || node.watched)) this.#lookFor(node);
+    if (kind === "alive") return;
+    if (kind === "dead" && node.channel && node.state === "alive" && this.#nowMs - node.toldMs > TOLD_MS) {
+      // Somebody out of its reach holds it for dead: only itself can say otherwise, and has to know of it.
+      node.toldMs = this.#nowMs;
+      this.#send(subject, { type: "news", updates: [update] });
+    }
+    if (node.channel || node.watched) this.#lookFor(node);
   }
 
   /** Says that this node is alive, in an incarnation that overtakes what was said of it. */
   #refute(incarnation: number): void {
-    if (incarnation < this.#incarnation || incarnation > this.#incarnation + INCARNATION_JUMP_MAX) return;
-    this.#incarnation = Math.min(INCARNATION_MAX, incarnation + 1);
-    this.#refuted++;
-    this.#aware(1);
+    if (incarnation > this.#incarnation + INCARNATION_JUMP_MAX) return;
+    if (incarnation < this.#incarnation) {
+      // Refuted already, and somebody has not heard: a cut, say, was in the way.
+      if (this.#nowMs - this.#refutedMs < SWEEP_MS) return;
+    } else {
+      this.#incarnation = Math.min(INCARNATION_MAX, incarnation + 1);
+      this.#refuted++;
+      this.#aware(1);
+    }
+    this.#refutedMs = this.#nowMs;
     const update = { kind: "alive", subject: this.#self, incarnation: this.#incarnation } as const;
     const outer = this.#effects;
     const says: SwimEffect[] = [];
@@ -519,8 +547,11 @@ export class Swim {
     const ping = this.#pings.get(seq);
     if (!ping || ping.target !== from.id) return this.#heard(from);
     this.#pings.delete(seq);
-    from.rtt.sample(this.#nowMs - ping.sentMs);
-    this.#rtt.sample(this.#nowMs - ping.sentMs);
+    // While it was silent the answers tell how long that was, and nothing of the path.
+    if (!ping.doubted) {
+      from.rtt.sample(this.#nowMs - ping.sentMs);
+      this.#rtt.sample(this.#nowMs - ping.sentMs);
+    }
     if (ping.relay) this.#send(ping.relay.to, { type: "indirect-ack", seq: ping.relay.seq });
     this.#answered(from, "it answers");
   }
@@ -531,9 +562,8 @@ export class Swim {
     if (!node?.channel || this.#relays() >= PROBES_MAX) {
       return this.#send(from.id, { type: "nack", seq, tried: false });
     }
-    const timeoutMs = this.#timeoutMs(node);
     // Lifeguard: the nack comes at 80 % of the time that the probe has.
-    this.#ping(node, 0, { to: from.id, seq, nackMs: this.#nowMs + Math.floor(timeoutMs * 4 / 5) });
+    this.#ping(node, 0, { to: from.id, seq, nackMs: this.#nowMs + Math.floor(this.#answerMs(node) * 4 / 5) });
   }
 
   #relays(): number {
@@ -550,6 +580,7 @@ export class Swim {
   /** It is alive, though not on the direct way. */
   #reachedByOthers(probe: Probe): void {
     const node = probe.target;
+    if (node.answeredMs >= probe.sentMs) return;
     if (probe.stage === "indirect") this.#over(probe, true);
     node.attempts = 0;
     node.nacks = 0;
@@ -585,20 +616,35 @@ export class Swim {
   }
 
   #alive(node: Node, reason: string): void {
+    const was = node.state;
     node.suspicion = undefined;
     node.deathAnnounceMs = Infinity;
-    if (node.state === "dead") node.accusers.clear();
+    if (was === "dead") node.accusers.clear();
     this.#setState(node, "alive", reason);
+    // A cut that heals heals for all.
+    if (was === "dead") this.#sweep((one) => one.state === "dead");
+  }
+
+  /** Asks all of some kind at once whether they are there; seldom. */
+  #sweep(isMeant: (node: Node) => boolean): void {
+    if (this.#nowMs - this.#sweptMs < SWEEP_MS) return;
+    this.#sweptMs = this.#nowMs;
+    for (const node of this.#nodes.values()) {
+      if (!node.channel || !isMeant(node) || this.#isPinged(node)) continue;
+      if (node.state === "dead") this.#ping(node, 0);
+      else this.#probe(node);
+    }
   }
 
   /** Somebody accuses a node: this one looks for itself, unless it has just had an answer. */
   #lookFor(node: Node): void {
-    if (node.state === "dead" || node.suspicion || this.#probes.has(node.id)) return;
+    if (node.state === "dead" || node.suspicion) return;
     if (this.#nowMs - node.answeredMs < this.#timeoutMs(node)) return;
     // Nobody can make this node ping without end.
-    if (this.#nowMs - node.lookedMs < this.#intervalMs / 2) return;
+    if (this.#nowMs - node.lookedMs < this.#intervalMs / 4) return;
     node.lookedMs = this.#nowMs;
-    if (node.attempts > 0) this.#suspect(node, "others miss it too");
+    // One alone cannot bring a healthy node under suspicion; it gets a look.
+    if (node.attempts > 0 || this.#accusersOfDeath(node) > 1) this.#suspect(node, "others miss it too");
     else this.#probe(node);
   }
 
@@ -607,7 +653,7 @@ export class Swim {
     this.#probeCount++;
     const dueMs = this.#nowMs + (node.channel ? this.#timeoutMs(node) : 0);
     const seq = node.channel ? this.#ping(node, nextMs) : this.#nextSeq();
-    const probe: Probe = { target: node, seq, stage: "direct", dueMs, helpers: [], nacks: 0 };
+    const probe: Probe = { target: node, seq, sentMs: this.#nowMs, stage: "direct", dueMs, helpers: [], nacks: 0 };
     this.#probes.set(node.id, probe);
     this.#recent.set(seq, probe);
     if (this.#recent.size > LIMITS.swimPingsMax) this.#recent.delete(this.#recent.keys().next().value!);
@@ -639,7 +685,8 @@ export class Swim {
         updates: this.#news.take(this.#retransmitMax(), 1),
       });
     }
-    probe.dueMs = this.#nowMs + this.#timeoutMs(node);
+    // A nack takes the way to the helper and back as well.
+    probe.dueMs = this.#nowMs + this.#timeoutMs(node) + NACK_MS;
     // Others miss it as well: what helpers would find out is known.
     if (node.accusers.size > 0 && node.attempts > 0) this.#suspect(node, "others miss it too");
   }
@@ -652,8 +699,9 @@ export class Swim {
       if (wasDirect) this.#stats.note(false);
       return this.#aware(-1);
     }
-    // Missing nacks speak against this node rather than against the target (Lifeguard, section IV-A).
-    this.#aware(probe.helpers.length > 0 ? probe.helpers.length - probe.nacks : 1);
+    // Missing nacks speak against this node rather than against the target (Lifeguard, section IV-A). One step for all
+    // of them: in a cut half of the helpers may be beyond it.
+    if (probe.nacks < probe.helpers.length || probe.helpers.length === 0) this.#aware(1);
   }
 
   #suspect(node: Node, reason: string): void {
@@ -716,6 +764,11 @@ export class Swim {
     return total >= this.#stats.attemptsNeeded();
   }
 
+  /** Three others call it dead, each after what this node would ask of itself, and it is silent here too. */
+  #isAgreed(node: Node): boolean {
+    return node.attempts >= OWN_ATTEMPTS && this.#accusersOfDeath(node) >= ACCUSERS;
+  }
+
   #work(): void {
     const nowMs = this.#nowMs;
     let wakeMs = Infinity;
@@ -731,7 +784,6 @@ export class Swim {
         if (node && node.answeredMs < ping.sentMs) node.attempts++;
       }
       if (nowMs - ping.dueMs > LATE_MS) this.#pings.delete(seq);
-      if (!ping.counted) wakeMs = Math.min(wakeMs, ping.dueMs);
       if (relay) wakeMs = Math.min(wakeMs, relay.nackMs);
     }
     for (const node of this.#nodes.values()) {
@@ -742,12 +794,15 @@ export class Swim {
     }
     for (const probe of [...this.#probes.values()]) if (probe.dueMs <= nowMs) this.#missed(probe);
     if (this.#tickMs <= nowMs) this.#interval();
+    this.#silent = 0;
     for (const node of this.#nodes.values()) {
       if (node.suspicion) this.#pursue(node, node.suspicion);
       if (node.deathAnnounceMs <= nowMs) this.#announceDeath(node);
       if (node.suspicion) wakeMs = Math.min(wakeMs, this.#pursueMs(node, node.suspicion));
       wakeMs = Math.min(wakeMs, node.expectedMs, node.deathAnnounceMs);
     }
+    if (this.#silent >= SWEEP_SUSPECTS) this.#sweep((one) => one.state === "alive");
+    for (const ping of this.#pings.values()) if (!ping.counted) wakeMs = Math.min(wakeMs, ping.dueMs);
     for (const probe of this.#probes.values()) wakeMs = Math.min(wakeMs, probe.dueMs);
     for (const [seq, probe] of this.#recent) {
       if (nowMs - probe.dueMs <= LATE_MS) break;
@@ -774,7 +829,9 @@ export class Swim {
           ? Math.max(FAST_PING_MS, Math.floor(this.#answerMs(node) / 2))
           : this.#intervalMs);
     }
-    if (this.#deadlineMs(node, suspicion) > nowMs || !this.#isEnough(node)) return;
+    if (node.attempts >= OWN_ATTEMPTS) this.#silent++;
+    const isDue = this.#deadlineMs(node, suspicion) <= nowMs && this.#isEnough(node);
+    if (!isDue && !this.#isAgreed(node)) return;
     node.suspicion = undefined;
     node.deathAnnounceMs = this.#accusersOfDeath(node) === 0 ? nowMs : nowMs + this.#rng.below(SPREAD_MS);
     this.#setState(node, "dead", node.hint === "gone" ? "its process is gone" : "it does not answer");
@@ -803,11 +860,27 @@ export class Swim {
     // An answer to something else is as good as one to a ping.
     if (neighbour && this.#nowMs - neighbour.answeredMs > everyMs / 2) this.#probe(neighbour, everyMs);
     if (++this.#tick % ROUND_ROBIN_EVERY !== 0) return;
+    const doubt = this.#doubtful();
     const other = this.#nextInRound();
+    if (doubt && other) this.#send(other.id, { type: "news", updates: [doubt] });
     if (!other || other === neighbour || this.#nowMs - other.answeredMs <= everyMs) return;
     // Who is dead and has a channel may have stood still only.
     if (other.state === "dead") this.#ping(other, 0);
     else this.#probe(other);
+  }
+
+  /**
+   * One of those that this node calls dead on the word of others: whoever knows better tells the node itself, whose
+   * refutation may have been lost on the way here.
+   */
+  #doubtful(): SwimUpdate | undefined {
+    const doubtful: SwimUpdate[] = [];
+    for (const { id, state, channel, incarnation, accusers } of this.#nodes.values()) {
+      if (state !== "dead" || channel) continue;
+      const [accuser] = accusers.keys();
+      if (accuser) doubtful.push({ kind: "dead", subject: id, incarnation, accuser });
+    }
+    return doubtful.length > 0 ? doubtful[this.#rng.below(doubtful.length)] : undefined;
   }
 
   /** The next living node on the ring of handles that a channel is open to. */
@@ -851,6 +924,7 @@ export class Swim {
     this.#pings.set(seq, {
       target: node.id,
       sentMs: this.#nowMs,
+      doubted: node.state === "suspect" || node.state === "dead",
       dueMs: this.#nowMs + this.#timeoutMs(node),
       counted: false,
       ...(relay ? { relay } : {}),
@@ -942,6 +1016,7 @@ export class Swim {
       answeredMs: -Infinity,
       heardMs: -Infinity,
       lookedMs: -Infinity,
+      toldMs: -Infinity,
       expectedMs: Infinity,
       attempts: 0,
       nacks: 0,

@@ -11,10 +11,11 @@ export class Rtt {
   #srtt8 = -1;
   #var4 = 0;
 
-  /** Takes the time from a ping to its answer. */
+  /** Takes the time from a ping to its answer; one that is far beyond what is usual counts as twice that. */
   sample(rttMs: number): void {
-    const ms = Math.min(60_000, Math.max(0, Math.round(rttMs)));
-    if (this.#srtt8 < 0) {
+    const maxMs = this.isKnown ? 2 * this.timeoutMs() : TIMEOUT_FIRST_MS;
+    const ms = Math.min(maxMs, Math.max(0, Math.round(rttMs)));
+    if (!this.isKnown) {
       this.#srtt8 = 8 * ms;
       this.#var4 = 2 * ms;
       return;

@@ -253,7 +253,8 @@ export class SwimWorld {
       this.#deliver(from, target, () => {
         if (through || !target.running) return;
         through = true;
-        run();
+        // A stopped process answers when it runs again.
+        this.#at(target.pausedUntilMs, run);
       });
       this.#after(ptoMs, () => through || attempt(from, target, 2 * ptoMs, run));
     };

@@ -1,0 +1,246 @@
+/**
+ * Failure detection: a member is killed with -9, until all others know, beside serf agents.
+ *
+ * usage: deno run -A bench/detect.ts [NODES …] [--rounds=N] [--hogs=SECONDS]     (default: 10, 5 rounds, 60 s)
+ *
+ * For each size a network of ours and a cluster of serf agents run on loopback at the same time, `rounds` members more
+ * than the size. In turn one member of each is killed, until all that remain say so in their logs: serf that it has
+ * failed, ours that it is dead. Then, with all that are left, busy loops take the processors for a while, two for each,
+ * and who is called dead (serf: failed) although it runs is counted. The default of performance.md (row 5): 0.4 of serf
+ * and none.
+ *
+ * @module
+ */
+
+import { openControl } from "../src/cli/client.ts";
+import { works } from "../tests/testkit/hosts.ts";
+import { BINARY, freePort, type Pair, report, requireBinary, round, sleep } from "./processes.ts";
+
+const SIZES = Deno.args.filter((one) => /^\d+$/.test(one)).map(Number);
+const ROUNDS = numberOf("rounds", 5);
+const HOGS_S = numberOf("hogs", 60);
+const TIMEOUT_MS = 60_000;
+
+function numberOf(name: string, fallback: number): number {
+  return Number(Deno.args.find((one) => one.startsWith(`--${name}=`))?.slice(name.length + 3) ?? fallback);
+}
+
+/** A member, and what it says of the others. */
+interface Running {
+  readonly name: string;
+  /** What the others call it in their logs. */
+  key: string;
+  readonly child: Deno.ChildProcess;
+  readonly listed: Set<string>;
+  /** When it called whom dead. */
+  readonly dead: Map<string, number>;
+}
+
+/** Members of one kind. */
+abstract class Cluster implements AsyncDisposable {
+  readonly running: Running[] = [];
+  /** Killed here. */
+  readonly killed = new Set<string>();
+
+  abstract add(): Promise<void>;
+
+  /** Reads who joined and who failed out of what a member prints. */
+  protected follow(one: Running, output: ReadableStream<Uint8Array>, lines: { listed: RegExp; dead: RegExp }): void {
+    (async () => {
+      let rest = "";
+      for await (const text of output.pipeThrough(new TextDecoderStream())) {
+        const all = (rest + text).split("\n");
+        rest = all.pop()!;
+        for (const line of all) {
+          const listed = lines.listed.exec(line)?.[1];
+          if (listed) one.listed.add(listed);
+          const dead = lines.dead.exec(line)?.[1];
+          if (dead && !one.dead.has(dead)) one.dead.set(dead, performance.now());
+        }
+      }
+    })().catch(() => {});
+  }
+
+  /** Waits until all list all others. */
+  async whole(): Promise<void> {
+    const deadlineMs = performance.now() + TIMEOUT_MS;
+    const knows = (one: Running) => this.running.every((other) => other === one || one.listed.has(other.key));
+    while (!this.running.every(knows)) {
+      if (performance.now() > deadlineMs) throw new Error("Not all list all");
+      await sleep(50);
+    }
+  }
+
+  /** Kills one that is not the first; gives the milliseconds until the first and until all others know. */
+  async kill(): Promise<{ readonly firstMs: number; readonly allMs: number }> {
+    const [victim] = this.running.splice(1 + Math.floor(Math.random() * (this.running.length - 1)), 1);
+    this.killed.add(victim!.key);
+    for (const one of this.running) one.dead.delete(victim!.key);
+    const startMs = performance.now();
+    victim!.child.kill("SIGKILL");
+    await victim!.child.status;
+    const times = () => this.running.map((one) => one.dead.get(victim!.key) ?? Infinity);
+    while (!times().every(Number.isFinite)) {
+      if (performance.now() - startMs > TIMEOUT_MS) throw new Error(`Not all know that ${victim!.name} is dead`);
+      await sleep(5);
+    }
+    return { firstMs: Math.min(...times()) - startMs, allMs: Math.max(...times()) - startMs };
+  }
+
+  /** Who was called dead, by how many, although it runs. */
+  falseDeaths(): number {
+    let count = 0;
+    for (const one of this.running) for (const key of one.dead.keys()) if (!this.killed.has(key)) count++;
+    return count;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { child } of this.running) {
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It has ended by itself.
+      }
+      await child.status;
+    }
+  }
+}
+
+class Ours extends Cluster {
+  readonly #home = Deno.makeTempDirSync({ prefix: "myc-bench-" });
+  #count = 0;
+  #hasInvite = false;
+
+  override async add(): Promise<void> {
+    const name = `n${this.#count++}`;
+    const state = `${this.#home}/${name}`;
+    const verb = this.#hasInvite ? ["join", "--invite-file", `${this.#home}/invite`] : ["up", "--network", "bench"];
+    const child = new Deno.Command(BINARY, {
+      args: [
+        ...verb,
+        ...["--name", name, "--state", state, "--listen", "127.0.0.1", "--port", "0", "--http", "off"],
+        ...["--no-mdns", "--no-multicast", "--no-broadcast", "--log-format", "json"],
+      ],
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    const one: Running = { name, key: "", child, listed: new Set(), dead: new Map() };
+    this.running.push(one);
+    this.follow(one, child.stderr, {
+      listed: /"(?:member-listed|node-admitted|member-alive)".*"node":"(\w+)"/,
+      dead: /"member-dead".*"node":"(\w+)"/,
+    });
+    using client = await connect(`${state}/agent.sock`);
+    for (;;) {
+      const status = await client.status();
+      one.key = status.node.nodeId;
+      if (status.bootstrap.stage === "verified") break;
+      await sleep(20);
+    }
+    if (this.#hasInvite) return;
+    const { token } = await client.control({ verb: "invite-create", uses: 200 }) as { readonly token: string };
+    await Deno.writeTextFile(`${this.#home}/invite`, token, { mode: 0o600 });
+    this.#hasInvite = true;
+  }
+
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await super[Symbol.asyncDispose]();
+    await Deno.remove(this.#home, { recursive: true });
+  }
+}
+
+class Serf extends Cluster {
+  #first = 0;
+  #count = 0;
+
+  // deno-lint-ignore require-await -- as its other kind
+  override async add(): Promise<void> {
+    const [port, rpc] = [freePort(), freePort()];
+    const join = this.#first === 0 ? [] : [`-join=127.0.0.1:${this.#first}`];
+    if (this.#first === 0) this.#first = port;
+    const name = `s${this.#count++}`;
+    const args = ["agent", `-node=${name}`, `-bind=127.0.0.1:${port}`, `-rpc-addr=127.0.0.1:${rpc}`, ...join];
+    const child = new Deno.Command("serf", { args, stdin: "null", stdout: "piped", stderr: "null" }).spawn();
+    const one: Running = { name, key: name, child, listed: new Set(), dead: new Map() };
+    this.running.push(one);
+    this.follow(one, child.stdout, { listed: /EventMemberJoin: (\S+)/, dead: /EventMemberFailed: (\S+)/ });
+  }
+}
+
+async function connect(socket: string): ReturnType<typeof openControl> {
+  const deadlineMs = performance.now() + TIMEOUT_MS;
+  for (;;) {
+    try {
+      const client = await openControl(socket);
+      await client.status();
+      return client;
+    } catch (error) {
+      if (performance.now() > deadlineMs) throw error;
+      await sleep(20);
+    }
+  }
+}
+
+/** Takes the processors from everybody else for a while, as far as their scheduler lets it. */
+async function hog(seconds: number): Promise<void> {
+  const hogs = Array.from(
+    { length: 2 * navigator.hardwareConcurrency },
+    () => new Deno.Command("sh", { args: ["-c", "while :; do :; done"] }).spawn(),
+  );
+  try {
+    await sleep(1_000 * seconds);
+  } finally {
+    for (const one of hogs) {
+      one.kill("SIGKILL");
+      await one.status;
+    }
+  }
+}
+
+async function bench(size: number, withSerf: boolean): Promise<void> {
+  await using ours = new Ours();
+  await using serf = new Serf();
+  for (let i = 0; i < size + ROUNDS; i++) {
+    await ours.add();
+    if (withSerf) await serf.add();
+  }
+  await ours.whole();
+  if (withSerf) await serf.whole();
+  await sleep(10_000);
+  const pairs: Pair[] = [];
+  const firsts: number[] = [];
+  const all: number[] = [];
+  for (let i = 0; i < ROUNDS; i++) {
+    const one = await ours.kill();
+    const other = withSerf ? await serf.kill() : { allMs: NaN };
+    pairs.push({ ours: one.allMs, reference: other.allMs });
+    firsts.push(round(one.firstMs));
+    all.push(round(one.allMs));
+    await sleep(1_000);
+  }
+  report({
+    name: `detect: SIGKILL of one of N=${size} to ${size + ROUNDS}, until all others know, against serf`,
+    unit: "ms",
+    bar: 0.4,
+    extreme: 0.1,
+    pairs,
+    more: { all, firsts, falseDeaths: ours.falseDeaths(), serfFalseDeaths: serf.falseDeaths() },
+  });
+  if (HOGS_S === 0) return;
+  await hog(HOGS_S);
+  const falseDeaths = ours.falseDeaths();
+  console.log(JSON.stringify({
+    name: `detect: false deaths in ${HOGS_S} s of busy processors, N=${size}`,
+    ours: falseDeaths,
+    reference: serf.falseDeaths(),
+    bar: 0,
+    held: falseDeaths === 0,
+  }));
+}
+
+requireBinary();
+const withSerf = await works("serf", "version");
+if (!withSerf) console.error("serf is not installed (Debian: serf): without the reference");
+for (const size of SIZES.length > 0 ? SIZES : [10]) await bench(size, withSerf);
+Deno.exit(0);
