@@ -194,6 +194,11 @@ export class Agent {
     return this.#seeds.read(content);
   }
 
+  /** Whose turn it is to publish seeds: issuers before this node; `undefined` where it is none itself. */
+  seedTurn(): { readonly ahead: readonly string[] } | undefined {
+    return this.#seeds.turn();
+  }
+
   /** Public keys that speak for the network, as far as this node knows. */
   seedSigners(): readonly Uint8Array[] {
     const { state } = this.#ctx;

@@ -279,6 +279,15 @@ export class Seeds implements Part {
     }
   }
 
+  /** Issuers within reach that publish before this node; `undefined` where it is none itself. */
+  turn(): { readonly ahead: readonly string[] } | undefined {
+    const { state, sessions } = this.#options.ctx;
+    const chain = state.network?.chain;
+    if (!state.isIssuer || !chain || state.mode !== "normal") return undefined;
+    const issuers = chain.issuers.map(nodeIdOf);
+    return { ahead: issuers.slice(0, issuers.indexOf(state.nodeId)).filter((one) => sessions.get(one)?.member) };
+  }
+
   /** For the status document. */
   view(): Omit<SeedStatus, "sources" | "targets"> {
     const { ctx } = this.#options;

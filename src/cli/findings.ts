@@ -46,6 +46,7 @@ export function findingsOf(status: Status, nowMs: number): Finding[] {
     ...clockFindings(status, nowMs),
     ...memberFindings(status),
     ...nodeFindings(status),
+    ...seedFindings(status, nowMs),
   ];
 }
 
@@ -94,6 +95,27 @@ function bootstrapFindings(status: Status): Finding[] {
     });
   }
   return out;
+}
+
+/** Seeds that are not where they should be: noticed now, and not when the network is gone. */
+function seedFindings(status: Status, nowMs: number): Finding[] {
+  const { sources = [], targets = [] } = status.seeds ?? {};
+  return [
+    ...targets.filter((one) => one.state === "failed").map((one): Finding => ({
+      severity: "warning",
+      code: "seed-not-published",
+      what: `The seed cannot be published to ${one.to}: ${one.reason}`,
+      tried: `${one.failures} times`,
+      cure: "Cure what it says, then: mycelium seed publish",
+    })),
+    ...sources.filter((one) => one.state === "behind" || one.state === "failed").map((one): Finding => ({
+      severity: "info",
+      code: one.state === "behind" ? "seed-behind" : "seed-unreadable",
+      what: `The seed at ${one.from} is of no use: ${one.reason}`,
+      tried: `read ${duration(nowMs - one.atMs)} ago`,
+      cure: "See what is published where: mycelium seed status, on an issuer",
+    })),
+  ];
 }
 
 function findingOf(failure: Failure, severity: Severity, nowMs: number): Finding {

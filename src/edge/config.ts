@@ -10,6 +10,7 @@ import { isAlias, isCollection, isMap, isScalar, LineCounter, parseDocument, str
 import { parseAddress, parseIpv4, parseIpv6 } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
 import { ROLES } from "../core/roles.ts";
+import { BUNDLE_KINDS } from "../spore/seed_bundle.ts";
 import { CONTAINER_INTERFACES } from "./discovery/types.ts";
 
 /** Largest configuration text that is read. */
@@ -27,6 +28,9 @@ const NAME = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/;
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const DOMAIN = /^(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9]([A-Za-z0-9-]{0,62}))*\.?$/;
 const INTERFACE = /^[^\s/*]{1,15}\*?$/;
+
+/** Places that seeds are published to. */
+const PUBLISH_MAX = 8;
 
 /** Longest path, address or other text. */
 const CHARS_MAX = 4096;
@@ -80,6 +84,19 @@ const path = (description: string) =>
     "the path of a file",
     description,
   );
+
+/** Where and how a seed is published; see `docs/guide/spores.md`. */
+const PUBLISH = v.strictObject({
+  to: v.union([
+    checked((value) => isHttpUrl(value) || value.startsWith("/") && !value.endsWith("/") && !value.includes("\0")),
+    v.strictObject({ command: v.pipe(v.array(PATH), v.minLength(1), v.maxLength(64)) }),
+  ]),
+  kind: v.optional(v.picklist(BUNDLE_KINDS), "full"),
+  every: v.optional(v.pipe(v.string(), v.check((value) => everyMs(value) !== undefined)), "5m"),
+  tokenFile: v.optional(PATH),
+  keep: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(20)), 3),
+  redundant: v.optional(v.boolean()),
+});
 
 /** The schema. Every setting has a default or may be missing; a key that is not in it is an error. */
 const SCHEMA = v.strictObject({
@@ -173,6 +190,22 @@ const SCHEMA = v.strictObject({
           ),
         }),
         {},
+      ),
+    }),
+    {},
+  ),
+  seeds: v.optional(
+    v.strictObject({
+      publish: setting(
+        v.pipe(
+          v.array(v.unknown()),
+          v.maxLength(PUBLISH_MAX),
+          v.transform((entries) => entries.map((one) => plain(one))),
+          v.array(PUBLISH),
+        ),
+        () => [],
+        "a list of {to, kind, every, tokenFile, keep, redundant}, at most " + PUBLISH_MAX,
+        "Files, servers and commands that an issuer puts seed spores to.",
       ),
     }),
     {},
@@ -488,7 +521,11 @@ export async function configJsonSchema(): Promise<unknown> {
   // One command needs it: every other process is spared it.
   const { toJsonSchema } = await import("@valibot/to-json-schema");
   return {
-    ...toJsonSchema(SCHEMA, { target: "draft-2020-12", typeMode: "output", ignoreActions: ["check", "metadata"] }),
+    ...toJsonSchema(SCHEMA, {
+      target: "draft-2020-12",
+      typeMode: "output",
+      ignoreActions: ["check", "metadata", "transform"],
+    }),
     title: "mycelium configuration",
     $id: "https://mycelium.invalid/schema/config.json",
   };
@@ -610,6 +647,24 @@ function isSection(schema: v.GenericSchema): schema is v.GenericSchema & { reado
   return schema.type === "strict_object";
 }
 
+/** Milliseconds of an interval such as `90s`, `5m`, `6h` or `7d`: ten seconds to thirty days. */
+export function everyMs(text: string): number | undefined {
+  const match = /^(\d{1,6})(s|m|h|d)$/.exec(text);
+  if (!match) return undefined;
+  const ms = Number(match[1]) * { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[match[2] as "s" | "m" | "h" | "d"];
+  return ms >= 10_000 && ms <= 30 * 86_400_000 ? ms : undefined;
+}
+
+/** A mapping of the YAML reader as an object without a prototype: what stands in it are keys and nothing else. */
+function plain(value: unknown, depth = 0): unknown {
+  if (depth > 4) return null;
+  if (Array.isArray(value)) return value.slice(0, 256).map((one) => plain(one, depth + 1));
+  if (!(value instanceof Map)) return value;
+  const out: Record<string, unknown> = Object.create(null);
+  for (const [key, one] of value) out[String(key)] = plain(one, depth + 1);
+  return out;
+}
+
 function parseListen(
   input: string,
 ): { hosts: readonly string[]; port?: number; transport?: "quic" | "tcp" } | undefined {
@@ -665,6 +720,15 @@ function fromText(name: string, value: string): unknown {
     if (["false", "0", "no", "off"].includes(word)) return false;
   }
   if (kind === "number" && /^\s*-?\d{1,15}\s*$/.test(value)) return Number(value);
+  if (kind === "array" && /^\s*\[/.test(value)) {
+    try {
+      // Only JSON can say a list of mappings; an IPv6 address with its brackets is none.
+      const entries: unknown = JSON.parse(value);
+      if (Array.isArray(entries)) return entries;
+    } catch {
+      // A list with commas then.
+    }
+  }
   if (kind === "array") return value.split(",").map((part) => part.trim()).filter((part) => part !== "");
   return value;
 }

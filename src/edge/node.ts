@@ -25,7 +25,7 @@ import {
   WireError,
 } from "../core/codec.ts";
 import { InvariantError } from "../core/assert.ts";
-import { parseAddress } from "../core/ids.ts";
+import { parseAddress, shortNodeId } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
 import { seededRng } from "../core/rng.ts";
 import { CREDENTIAL_LIFETIME_MS } from "../identity/credential.ts";
@@ -35,6 +35,7 @@ import {
   type Config,
   ConfigError,
   configOfFlags,
+  everyMs,
   httpAddress,
   listenAddresses,
   type LoadedConfig,
@@ -53,6 +54,7 @@ import {
   shownUrl,
 } from "./discovery/mod.ts";
 import { AuditLog } from "./disk/audit_log.ts";
+import { type MadeBundle, SeedPublisher } from "./disk/seed_publisher.ts";
 import { openStore, StateError } from "./disk/store.ts";
 import { createControlApp, createStatusApp, type StatusChange } from "./http/app.ts";
 import type { ControlAnswer, ExecLine } from "./http/control.ts";
@@ -145,6 +147,7 @@ class RunningNode {
   #agent!: Agent;
   #configs!: StoredConfigVersions;
   #commands!: CommandRunner;
+  #publisher!: SeedPublisher;
   #changed: ReturnType<typeof setTimeout> | undefined;
   #restarting: ReturnType<typeof setTimeout> | undefined;
   /** Resolves once the configurations given so far are in force or refused. */
@@ -228,6 +231,7 @@ class RunningNode {
       config: this.#configs,
       restart: () => this.#restart(),
     });
+    this.#publisher = this.#createPublisher();
     const ended = AbortSignal.any([signal, this.#stop.signal]);
     const capabilities = measureCapabilities(stateDir);
     this.#runtime.dispatch({ type: "start", nowMs: Date.now(), capabilities });
@@ -236,6 +240,7 @@ class RunningNode {
     try {
       surface = await this.#serve();
       this.#timers(timers);
+      this.#publisher.start();
       this.#options.onListening({
         nodeId: this.#agent.nodeId,
         socket: this.#options.socketPath,
@@ -328,6 +333,24 @@ class RunningNode {
       ...(discovery.interfaces.allow.length > 0 ? { allowedInterfaces: discovery.interfaces.allow } : {}),
       deniedInterfaces: discovery.interfaces.deny,
     }, handlers);
+  }
+
+  #createPublisher(): SeedPublisher {
+    return new SeedPublisher({
+      targets: this.#config.seeds.publish.map(({ every, ...rest }) => ({ ...rest, everyMs: everyMs(every)! })),
+      make: async (request) => {
+        const made = await this.#runtime.control({ verb: "seed-export", ...request });
+        return "unchanged" in (made as object) ? "unchanged" : made as MadeBundle;
+      },
+      read: (content) => this.#agent.readSeed(content),
+      turn: () => this.#agent.seedTurn(),
+      nameOf: (nodeId) =>
+        this.#agent.knownMembers().find((one) => one.nodeId === nodeId)?.membership.name ?? shortNodeId(nodeId),
+      log: (level, event, message) => this.#log.log(level, "seeds", event, message),
+      changed: () => this.#noteChange(),
+      now: Date.now,
+      rng: seededRng(randomBytes(4).readInt32LE()),
+    });
   }
 
   /** Members known before, for discovery: their credentials were checked when they were learnt. */
@@ -434,6 +457,10 @@ class RunningNode {
         const read = readControlRequest(request) as SeedRequest & { readonly verb: "seed-decide" };
         const genesisSeed = keyFile === undefined ? undefined : readSeedFile(keyFile);
         return await this.#runtime.control({ ...read, ...(genesisSeed ? { genesisSeed } : {}) });
+      }
+      case "seed-publish": {
+        const { force } = record({ force: optional(bool) })(request as CborValue, verb);
+        return await this.#publisher.publish(force ?? false);
       }
       case "config-get":
         return { ...this.#configs.current(), config: redactConfig(this.#config) };
@@ -563,12 +590,12 @@ class RunningNode {
       },
       refusals,
       process: { ...readProcessStat(), uptimeMs: nowMs - this.#startedMs },
-      components: [this.#disk(nowMs), this.#listening(), ...this.#failures.values()],
+      components: [this.#disk(nowMs), this.#listening(), ...this.#seedHealth(nowMs), ...this.#failures.values()],
       events: this.#log.events(),
       config: { version: config.version, ...(config.tryUntilMs ? { tryUntilMs: config.tryUntilMs } : {}) },
       seeds: {
         sources: (this.#runtime.discovery?.describe().seeds ?? []).map((one) => ({ ...one, from: shownUrl(one.from) })),
-        targets: [],
+        targets: this.#publisher.view(),
       },
     });
   }
@@ -587,6 +614,15 @@ class RunningNode {
       : { name: "disk", health: "ok", reason: "", sinceMs: this.#startedMs };
     this.#stateDiskFree = { atMs: nowMs, component };
     return component;
+  }
+
+  /** Seeds that cannot be published are missed only when the network is gone: it is said before. */
+  #seedHealth(nowMs: number): readonly ComponentStatus[] {
+    const targets = this.#publisher.view();
+    if (targets.length === 0) return [];
+    const bad = targets.filter((one) => one.failures >= SEED_FAILURES_MIN);
+    const reason = bad.map((one) => `cannot publish to ${one.to}: ${one.reason}`).join("; ");
+    return [{ name: "seeds", health: bad.length > 0 ? "degraded" : "ok", reason, sinceMs: nowMs }];
   }
 
   #listening(): ComponentStatus {
@@ -650,8 +686,14 @@ class RunningNode {
         this.#options.config,
       );
     }
+    const version = parseConfigText(text, "configuration version");
+    // It names programs and files to write: a matter of the machine, and not of whoever may configure from afar.
+    if (version.values.has("seeds.publish")) {
+      const problem = { source: "configuration version", path: "seeds.publish", cause: "a version may not change it" };
+      throw new ConfigError([{ ...problem, wanted: "it in the configuration file of the machine" }]);
+    }
     return resolveConfig(
-      [configOfFlags(flat), parseConfigText(text, "configuration version")],
+      [configOfFlags(flat), version],
       this.#options.config.name,
     ).config;
   }
@@ -687,6 +729,11 @@ class RunningNode {
     const differ = (part: (one: Config) => unknown) => JSON.stringify(part(before)) !== JSON.stringify(part(config));
     if (differ((one) => [one.listen, one.port, one.advertise])) await this.#runtime.restartNetwork();
     else if (differ((one) => one.discovery)) await this.#runtime.restartDiscovery();
+    if (differ((one) => one.seeds) && !this.#ending) {
+      await this.#publisher.stop();
+      this.#publisher = this.#createPublisher();
+      this.#publisher.start();
+    }
   }
 
   #noteChange(): void {
@@ -716,7 +763,14 @@ class RunningNode {
     );
     const done = (async () => {
       // One that fails to stop must not keep the others.
-      for (const stop of [() => surface?.status?.stop(), () => this.#runtime.stop(), () => surface?.control.stop()]) {
+      for (
+        const stop of [
+          () => this.#publisher?.stop(),
+          () => surface?.status?.stop(),
+          () => this.#runtime.stop(),
+          () => surface?.control.stop(),
+        ]
+      ) {
         try {
           await stop();
         } catch (error) {
@@ -742,6 +796,9 @@ class RunningNode {
  * and its answer take some 60 bytes each, 250 bytes a second each way with 20 channels.
  */
 const KEEP_ALIVE_MS = 5_000;
+
+/** Failures in a row that are worth a person's look. */
+const SEED_FAILURES_MIN = 3;
 
 /** State folder with less free space than this is worth a warning. */
 const DISK_FREE_BYTES_MIN = 256 << 20;

@@ -3,16 +3,19 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import type { ImportReport } from "../../agent/seeds.ts";
+import type { SeedStatus } from "../../agent/status.ts";
 import { verifyAuthority } from "../../agent/seed_authority.ts";
 import { toHex, utf8 } from "../../core/bytes.ts";
 import { nodeIdOf } from "../../core/ids.ts";
 import { BUNDLE_KINDS, BUNDLE_TEXT_BYTES_MAX, openBundle, spellBundle } from "../../spore/seed_bundle.ts";
 import { readBounded, writeWhole } from "../../edge/disk/whole_file.ts";
+import type { PublishOutcome } from "../../edge/disk/seed_publisher.ts";
 import { fetchSeed } from "../../edge/discovery/seed_fetch.ts";
 import type { ControlClient } from "../client.ts";
 import { type Context, durationFlag, type Register } from "../context.ts";
 import { CliError, EXIT, usageError } from "../exit.ts";
-import { byteSize, duration, plural, safe } from "../output.ts";
+import { byteSize, type Cell, duration, plural, safe } from "../output.ts";
+import { ago, stateCell } from "./status.ts";
 import { examples } from "./up.ts";
 
 /** Adds the commands below `seed`. */
@@ -29,6 +32,38 @@ export function registerSeed(program: Command, register: Register): void {
     ["mycelium seed export --kind service > /var/www/home.seed", "for a web server: up --seed-url https://…/home.seed"],
   ]);
   register(make, (context, _args, command) => exportBundle(context, command.opts(), "service"));
+
+  const publish = seed.command("publish").summary(
+    "look at the places of the setting seeds.publish, put there what is new",
+  )
+    .option("--now", "put a new bundle everywhere, whoever comes first and whatever is there");
+  register(publish, async (context, _args, command) => {
+    const { out } = context;
+    using client = await context.agent();
+    const force = command.opts<{ now?: boolean }>().now ?? false;
+    const outcomes = readOutcomes(await client.control({ verb: "seed-publish", force }));
+    if (out.json) out.document(outcomes);
+    else if (outcomes.length === 0) out.note("No place is configured: see the setting seeds.publish");
+    else {
+      const rows = outcomes.map((one): Cell[] => [
+        safe(one.to),
+        one.kind,
+        stateCell(one.published ? "published" : one.state),
+        one.seq === undefined ? "-" : String(one.seq),
+        safe(one.reason),
+      ]);
+      out.table(["TO", "KIND", "STATE", ">NUMBER", ""], rows);
+    }
+    return outcomes.some((one) => one.state === "failed") ? EXIT.failed : EXIT.ok;
+  });
+
+  register(seed.command("status").summary("where seeds are read from and published to"), async (context) => {
+    using client = await context.agent();
+    const { seeds, nowMs } = await client.status();
+    if (context.out.json) context.out.document(seeds ?? {});
+    else showSeeds(context, seeds, nowMs);
+    return EXIT.ok;
+  });
 
   const verify = seed.command("verify").argument("<file-or-url>", "a file, - for stdin, or an address")
     .summary("say what a bundle holds, and whether it counts");
@@ -132,6 +167,54 @@ async function exportBundle(
     context.out.note(`${kind}: ${what}, ${byteSize(bytes)}, fresh for ${duration(expiresMs - context.deps.now())}`);
   }
   return EXIT.ok;
+}
+
+function showSeeds(context: Context, seeds: SeedStatus | undefined, nowMs: number): void {
+  const { out } = context;
+  if (!seeds) return out.note("This node is of no network");
+  if (seeds.decision) out.line(`A decision of the genesis key stands, for epoch ${seeds.decision.epoch}`);
+  if (seeds.sources.length > 0) {
+    out.table(
+      ["READ FROM", "STATE", "KIND", ">NUMBER", ">READ", ""],
+      seeds.sources.map((one): Cell[] => [
+        safe(one.from),
+        stateCell(one.state),
+        one.kind ?? "-",
+        one.seq === undefined ? "-" : String(one.seq),
+        ago(nowMs, one.atMs),
+        safe(one.reason),
+      ]),
+    );
+  }
+  if (seeds.targets.length > 0) {
+    out.table(
+      ["PUBLISHED TO", "STATE", "KIND", ">NUMBER", ">PUT", ""],
+      seeds.targets.map((one): Cell[] => [
+        safe(one.to),
+        stateCell(one.state),
+        one.kind,
+        one.seq === undefined ? "-" : String(one.seq),
+        ago(nowMs, one.publishedMs ?? 0),
+        safe(one.reason),
+      ]),
+    );
+  }
+  if (seeds.taken.length > 0) {
+    out.table(
+      ["TAKEN FROM", "KIND", ">NUMBER", ">RECORDS", ">REFUSED", ">TAKEN"],
+      seeds.taken.map((one): Cell[] => [
+        safe(one.from),
+        one.kind + (one.stale ? ", stale" : ""),
+        String(one.seq),
+        String(one.records),
+        String(one.refused),
+        ago(nowMs, one.atMs),
+      ]),
+    );
+  }
+  if (seeds.sources.length + seeds.targets.length + seeds.taken.length === 0) {
+    out.note("Nothing is read and nothing published: see discovery.seedFiles, discovery.seedUrls and seeds.publish");
+  }
 }
 
 async function deliver(context: Context, text: string, file: string | undefined, document: unknown): Promise<void> {
@@ -275,6 +358,13 @@ function readExported(result: unknown) {
     bytes: bytes as number,
     expiresMs: expiresMs as number,
   };
+}
+
+function readOutcomes(result: unknown): readonly PublishOutcome[] {
+  if (!Array.isArray(result) || !result.every((one) => typeof one?.to === "string" && typeof one.state === "string")) {
+    throw badAnswer();
+  }
+  return result;
 }
 
 function readDecided(result: unknown) {

@@ -113,7 +113,7 @@ ${tiles(status)}
 <div class="col">${membersCard(status)}${joinCard(status)}${discoveryCard(status)}${eventsCard(status)}${
     nodeCard(status)
   }</div>
-<div class="col">${webCard(status)}${plotsCard(status)}${invitesCard(status)}${healthCard(status)}${
+<div class="col">${webCard(status)}${plotsCard(status)}${invitesCard(status)}${healthCard(status)}${seedsCard(status)}${
     refusalsCard(status)
   }</div>
 </div>
@@ -612,6 +612,40 @@ function healthCard(status: Status): Html {
               ? html`<small>${one.reason}</small>`
               : ""}</div>
             <div>${badge(one.state, one.state === "running" ? "good" : one.state === "failed" ? "bad" : "warn")}</div>
+          </li>
+        `
+      )}</ul>
+    </section>
+  `;
+}
+
+const SEED_TONES: Readonly<Record<string, Tone>> = {
+  ok: "good",
+  waiting: "good",
+  idle: "warn",
+  copy: "warn",
+  behind: "warn",
+  failed: "bad",
+};
+
+/** Files and servers outside the network; nothing where none is configured. */
+function seedsCard(status: Status): Html {
+  const { sources = [], targets = [] } = status.seeds ?? {};
+  if (sources.length + targets.length === 0) return html``;
+  const rows = [
+    ...targets.map((one) => ({ ...one, where: one.to, what: "published", atMs: one.publishedMs ?? 0 })),
+    ...sources.map((one) => ({ ...one, where: one.from, what: "read" })),
+  ];
+  return html`
+    <section class="card o9" aria-labelledby="h-seeds">
+      <h2 id="h-seeds">Seeds outside</h2>
+      <ul class="rows">${rows.map((one) =>
+        html`
+          <li>
+            <div class="grow"><code>${one.where}</code><small>${one.kind ?? ""} ${one.what} ${one.atMs > 0
+              ? ago(one.atMs, status.nowMs)
+              : "never"}${one.reason ? html`, ${one.reason}` : ""}</small></div>
+            <div>${badge(one.state, SEED_TONES[one.state] ?? "warn")}</div>
           </li>
         `
       )}</ul>

@@ -81,6 +81,7 @@ export function renderMetrics(status: Status, extra?: (out: Exposition) => void)
   nodeMetrics(out, status);
   memberMetrics(out, status);
   joinMetrics(out, status);
+  seedMetrics(out, status);
   trafficMetrics(out, status);
   processMetrics(out, status);
   extra?.(out);
@@ -181,6 +182,27 @@ function joinMetrics(out: Exposition, status: Status): void {
   for (const invite of status.invites) invites.set(invite.state, (invites.get(invite.state) ?? 0) + 1);
   out.family("mycelium_invites", "gauge", "Invites by state.", series("state", invites));
   out.gauge("mycelium_pending_joins", "Nodes that wait for an operator.", status.pending.length);
+}
+
+function seedMetrics(out: Exposition, status: Status): void {
+  const { seeds } = status;
+  if (!seeds) return;
+  const states = (all: readonly { readonly state: string }[], names: readonly string[]) =>
+    series("state", new Map(names.map((name) => [name, all.filter((one) => one.state === name).length])));
+  out.family(
+    "mycelium_seed_sources",
+    "gauge",
+    "Files and servers that seeds are read from, by state.",
+    states(seeds.sources, ["ok", "behind", "copy", "failed"]),
+  );
+  out.family(
+    "mycelium_seed_targets",
+    "gauge",
+    "Places that seeds are published to, by state.",
+    states(seeds.targets, ["ok", "waiting", "failed", "idle"]),
+  );
+  const taken = seeds.taken.reduce((sum, one) => sum + one.records, 0);
+  out.gauge("mycelium_seed_records", "Records in the seeds that were taken in this run.", taken);
 }
 
 function trafficMetrics(out: Exposition, status: Status): void {
