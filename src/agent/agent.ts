@@ -8,7 +8,7 @@
  */
 
 import { unreachable } from "../core/assert.ts";
-import { fromHex, toHex as hex } from "../core/bytes.ts";
+import { equalBytes, fromHex, toHex as hex } from "../core/bytes.ts";
 import type { Capabilities } from "../core/capabilities.ts";
 import { type CborValue, decodeCbor, encodeCbor, record, WireError } from "../core/codec.ts";
 import { keyPairFromSeed } from "../core/crypto.ts";
@@ -122,6 +122,7 @@ export class Agent {
     this.#detector = new Detector(this.#ctx, options.entries, {
       watched: () => this.#links.wanted(),
       publish: (body) => this.#broadcast.publish("health", body),
+      doubted: (nodeId) => this.#primary.suspect(nodeId),
     });
     this.#broadcast.handle("health", (_from, body) => this.#detector.news(body));
     this.#latent = new Latent(this.#ctx, options.entries);
@@ -134,9 +135,27 @@ export class Agent {
       entries: options.entries,
       shelf: { ...shelf, offer: (spore, proof) => this.#latent.onProven(spore, proof) },
       members: () => this.knownMembers(),
+      replaced: () => this.#parts.forEach((part) => part.authorityReplaced?.()),
       rejoin: () => this.#rejoin(),
     });
     this.#primary = new Primary(this.#ctx, options.entries);
+    this.#latent.primary = {
+      reachable: () => this.#primary.reachable,
+      held: (key) => this.#primary.state?.get(key)?.spore,
+      propose: (spore, expect, done) =>
+        this.#primary.write(
+          spore,
+          { timeoutMs: PROPOSE_MS, ...(expect === undefined ? {} : { expect }) },
+          (result) => done(result.ok ? result : { ...result, known: !OPEN_ENDS.has(result.code) }),
+        ),
+    };
+    this.#primary.attestation.sink = {
+      proven: (spore, proof) => void this.#latent.onProven(spore, proof),
+      proofOf: (key, hash) => {
+        const winner = this.#latent.table.get(key)?.winner;
+        return winner?.proof?.tier === "primary" && equalBytes(winner.spore.hash, hash) ? winner.proof : undefined;
+      },
+    };
     this.#parts = [this.#detector, this.#broadcast, this.#latent, this.#seeds, this.#primary];
     this.#served = new Map(this.#parts.flatMap((part) => part.methods.map((method) => [method, part])));
     this.#answered = new Map(this.#parts.flatMap((part) => part.verbs.map((verb) => [verb, part])));
@@ -438,6 +457,8 @@ export class Agent {
     for (const [nodeId, session] of this.#ctx.sessions) {
       // The node that it joins by hears of it from the joiner.
       if (stage === "verifying" && nodeId === contact) continue;
+      // One that was removed would ask all of them again each time that one of them has said so.
+      if (this.#exchange.refusedBy(nodeId)) continue;
       if (session.peer.direction === "outbound" && !session.introduced) this.#exchange.greet(nodeId);
     }
   }
@@ -1095,6 +1116,11 @@ export class Agent {
     return this.#ctx.state.members.get(nodeId)?.membership.name ?? shortNodeId(nodeId);
   }
 }
+
+/** Time for the primaries to agree on a record, before it is told without their word. */
+const PROPOSE_MS = 3_000;
+/** Ends of a write after which it may still have happened. */
+const OPEN_ENDS: ReadonlySet<string> = new Set(["timeout", "session-unknown"]);
 
 /** Steps back of the clock that are no setting of it. */
 const CLOCK_JITTER_MS = 2_000;

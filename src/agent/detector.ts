@@ -38,6 +38,8 @@ export interface DetectorPorts {
   readonly watched: () => readonly string[];
   /** Tells all members; at most `LIMITS.gossipBodyBytesMax` bytes. */
   readonly publish: (body: Uint8Array) => void;
+  /** A member is suspected, or dead: told to who depends on it. */
+  doubted?(nodeId: string): void;
 }
 
 /** What became of a broadcast. */
@@ -249,6 +251,7 @@ export class Detector implements Part {
     const member = nodeId && ctx.state.members.get(nodeId);
     if (!member) return;
     if (!ctx.state.members.observe(nodeId, effect, ctx.nowMs)) return;
+    if (effect.state !== "alive") this.ports.doubted?.(nodeId);
     const { name } = member.membership;
     const fields = { node: nodeId, reason: effect.reason };
     if (effect.state === "alive") {

@@ -35,6 +35,7 @@ import type { RaftView } from "../raft/view.ts";
 import { openSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore } from "../spore/record.ts";
 import { type Command, type CommandResult, encodeCommand, StateMachine, type Version } from "../spore/state_machine.ts";
 import { planVoters, type VoterCandidate } from "../spore/voters.ts";
+import { Attestation } from "./attestation.ts";
 import { type Context, DEFERRED, Refusal } from "./context.ts";
 import type { ControlRequest, PartRequest } from "./control.ts";
 import type { PeerView } from "./effects.ts";
@@ -174,19 +175,13 @@ type Waiting =
   | { readonly kind: "transfer"; readonly controlId: number }
   | { readonly kind: "read"; readonly done: (ok: boolean) => void };
 
-/** Where finished proofs go, and what is known of them: the Latent tier. */
-export interface PrimarySink {
-  /** The state of a key has changed here. */
-  changed?(version: Version): void;
-}
-
 /** The Primary Spore of one node. */
 export class Primary implements Part {
-  readonly methods: readonly string[] = ["raft", "primary.propose", "primary.read", "primary.info"];
+  readonly methods: readonly string[] = ["raft", "primary.propose", "primary.read", "primary.info", "primary.attest"];
   readonly verbs: readonly string[] = ["primary-put", "primary-get", "primary-transfer"];
   readonly datagramKind: number = DATAGRAM_KIND;
-  /** Set by the agent. */
-  sink: PrimarySink = {};
+  /** Proofs for what was agreed on. */
+  readonly attestation: Attestation;
   readonly #ctx: Context;
   readonly #store = new PrimaryStore();
   readonly #client: PrimaryClient;
@@ -235,6 +230,7 @@ export class Primary implements Part {
       if (!(error instanceof WireError)) throw error;
       this.#broken = error.message;
     }
+    this.attestation = new Attestation(ctx, () => this.#state);
     this.#client = new PrimaryClient({
       get nowMs() {
         return ctx.nowMs;
@@ -271,6 +267,21 @@ export class Primary implements Part {
     return this.#store.keys();
   }
 
+  /**
+   * What this replica has followed since the split is void. Where it is wanted again it comes back as a new one that
+   * learns from those of the other half, and never founds a group of its own.
+   */
+  authorityReplaced(): void {
+    const { ctx } = this;
+    if (!this.#store.identity) return;
+    const gone = this.keys();
+    this.clear();
+    const id = `${ctx.state.nodeId}.${toHex(ctx.entropy.bytes(4))}`;
+    const identity = this.#store.identify({ id, founder: false, incarnation: 0 });
+    ctx.persist([...gone.map((key): Put => [key, null]), ...identity]);
+    this.start();
+  }
+
   sessionUp(nodeId: string): void {
     this.#replicas.delete(nodeId);
     this.#reach.set(nodeId, { up: true, sinceMs: this.#ctx.nowMs });
@@ -292,6 +303,7 @@ export class Primary implements Part {
     this.#policyMs = 0;
     this.#busyMs = Math.min(this.#busyMs, this.#ctx.nowMs);
     this.#client.clockSetBack();
+    this.attestation.clockSetBack();
     for (const [nodeId, one] of this.#reach) this.#reach.set(nodeId, { ...one, sinceMs: this.#ctx.nowMs });
     this.#later = this.#later.map(({ run }) => ({ atMs: this.#ctx.nowMs, run }));
   }
@@ -306,7 +318,12 @@ export class Primary implements Part {
     const due = this.#later.filter((one) => one.atMs <= ctx.nowMs);
     this.#later = this.#later.filter((one) => one.atMs > ctx.nowMs);
     for (const { run } of due) run();
-    let nextMs = Math.min(this.#lead(), this.#client.wake(), ...this.#later.map((one) => one.atMs));
+    let nextMs = Math.min(
+      this.#lead(),
+      this.#client.wake(),
+      this.attestation.wake(),
+      ...this.#later.map((one) => one.atMs),
+    );
     // The client may have found work for the replica.
     this.#flush();
     if (this.#raft) nextMs = Math.min(nextMs, this.#wakeMs);
@@ -322,6 +339,8 @@ export class Primary implements Part {
         return this.#onPropose(peer, body, inboundId);
       case "primary.read":
         return this.#onRead(body, inboundId);
+      case "primary.attest":
+        return this.attestation.serve(peer, body);
       default:
         return this.#info();
     }
@@ -376,6 +395,12 @@ export class Primary implements Part {
     return leader === undefined ? this.#leaderHint : nodeOfReplica(leader);
   }
 
+  /** Whether there is somebody to ask. */
+  get reachable(): boolean {
+    if (this.#raft) return this.leader !== undefined;
+    return this.#whom(1) !== undefined;
+  }
+
   /** Something better informed says that a node is gone: if it leads, it is not protected any longer. */
   suspect(nodeId: string): void {
     const raft = this.#raft;
@@ -422,6 +447,7 @@ export class Primary implements Part {
       stateHash: this.#state ? toHex(this.#state.hash) : "",
       recoveries: (this.#state?.recoveries ?? []).map((one) => ({ ...one })),
       waiting: this.#client.waiting,
+      unproven: this.attestation.figures.waiting,
     };
   }
 
@@ -517,6 +543,7 @@ export class Primary implements Part {
     this.#stored = raft.toStored();
     this.#raft = undefined;
     this.#state = undefined;
+    this.attestation.lead(false);
     this.#todo.length = 0;
     this.#wakeMs = Infinity;
     this.#failAll();
@@ -625,6 +652,7 @@ export class Primary implements Part {
       },
     );
     if (leader !== undefined) this.#leaderHint = nodeOfReplica(leader);
+    this.attestation.lead(role === "leader");
     if (role !== "leader") this.#failAll();
     else {
       this.#policyMs = 0;
@@ -644,7 +672,7 @@ export class Primary implements Part {
         one.done(one.term === term ? applied.result : { leader: this.leader });
       }
       this.#accepted.delete(index);
-      if (applied.changed) this.sink.changed?.(applied.changed);
+      if (applied.changed) this.attestation.changed(applied.changed);
     }
     this.#step({ type: "applied", nowMs: this.ctx.nowMs, index: entries.at(-1)!.index });
     this.#compact();
@@ -667,7 +695,6 @@ export class Primary implements Part {
       for (const { done } of list) done({ leader: this.leader });
     }
     this.#logBytes = 0;
-    for (const version of this.#state!.versions()) this.sink.changed?.(version);
     this.#step({ type: "applied", nowMs: this.ctx.nowMs, index });
   }
 

@@ -308,6 +308,8 @@ export interface PrimaryStatus {
   }[];
   /** Own writes without an answer. */
   readonly waiting: number;
+  /** At the leader: keys whose proof of rank is not there yet. */
+  readonly unproven: number;
 }
 
 /** A file or server that seeds are read from. */

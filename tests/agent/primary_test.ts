@@ -71,3 +71,32 @@ Deno.test("[3.1a] Primary Spore: the leader is lost, and another one writes", ()
   net.world.run(2_000);
   assert.equal(get(net, leader, "app/a"), "2");
 });
+
+Deno.test("[3.1a] [3.4a] Primary Spore: what was agreed on is proven by a majority, and everybody holds the proof", () => {
+  const { net, hosts } = group(4, 3, 3);
+  const hypha = net.join("hypha");
+  const { index } = put(net, hosts[1]!, "app/motto", "grow");
+  const proven = (host: Host) => {
+    const answer = net.world.control(host, { verb: "spore-show", key: "app/motto" });
+    const shown = answer.ok ? answer.value as { readonly tier: string; readonly index?: number } : undefined;
+    return shown?.tier === "primary" && shown.index === index;
+  };
+  const all = [...hosts, hypha];
+  for (let tries = 0; tries < 20 && !all.every(proven); tries++) net.world.run(250);
+  assert.deepEqual(all.filter((one) => !proven(one)).map((one) => one.name), []);
+  assert.equal(net.world.status(leaderOf(hosts)!).primary!.unproven, 0);
+});
+
+Deno.test("[3.1a] Primary Spore: a member that is no issuer writes and reads through them, on conditions as well", () => {
+  const { net, hosts } = group(5, 3, 3);
+  const hypha = net.join("hypha");
+  const first = put(net, hypha, "app/counter", "1", 0);
+  assert.equal(get(net, hypha, "app/counter"), "1");
+  const refused = net.world.control(hypha, { verb: "primary-put", key: "app/counter", value: "x", expect: 0 });
+  assert.ok(!refused.ok && refused.error.code === "conflict");
+  assert.equal(put(net, hypha, "app/counter", "2", first.index).code, "ok");
+  const denied = net.world.control(hypha, { verb: "primary-put", key: "net/x", value: "x" });
+  assert.ok(!denied.ok && denied.error.code === "not-permitted");
+  assert.equal(get(net, hosts[2]!, "app/counter"), "2");
+  assert.equal(get(net, hypha, "app/counter", true), "2", "stale reads come from any of them");
+});

@@ -319,6 +319,7 @@ const primary = object<PrimaryStatus>({
     without: list(text("Node id of one that was given up.")),
   })),
   waiting: count("Writes of this node that wait for an answer."),
+  unproven: count("At the leader: keys that wait for the signatures of a majority."),
 }, "Primary Spore: missing before this node is a member.");
 
 const status: Schema<Status> = object<Status>({
