@@ -73,6 +73,8 @@ export class Runtime {
   #held: AgentEffect[] = [];
   #flushTimer: NodeJS.Immediate | undefined;
   #flushedMs = -Infinity;
+  /** Whether an answer is on its way out since the present batch of effects began. */
+  #replied = false;
   #draining = false;
   #stopped = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -134,6 +136,7 @@ export class Runtime {
   /** Does something, then hands over the events that wait, those included that came of it. */
   #drain(first: () => void): void {
     this.#draining = true;
+    this.#replied = false;
     try {
       first();
       for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
@@ -281,7 +284,10 @@ export class Runtime {
         );
         return;
       case "call":
-        this.#call(effect);
+        // An answer leaves when this turn of the loop is over. A registrar that tells many of a newcomer would keep it
+        // waiting for as long as it takes to begin all of these calls.
+        if (this.#replied) setImmediate(() => this.#call(effect));
+        else this.#call(effect);
         return;
       case "datagram":
         this.#network?.sendDatagram(effect.nodeId, effect.bytes);
@@ -289,6 +295,7 @@ export class Runtime {
       case "reply": {
         const inbound = this.#inbound.get(effect.inboundId);
         this.#inbound.delete(effect.inboundId);
+        if (inbound) this.#replied = true;
         inbound?.call.send(effect.body).then(() => inbound.done.resolve(), inbound.done.reject);
         return;
       }
