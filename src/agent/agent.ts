@@ -136,6 +136,8 @@ export class Agent {
       shelf: { ...shelf, offer: (spore, proof) => this.#latent.onProven(spore, proof) },
       members: () => this.knownMembers(),
       replaced: () => this.#parts.forEach((part) => part.authorityReplaced?.()),
+      recoveredMs: () => this.#primary.recoveredMs,
+      replaced: (newPrimary) => this.#parts.forEach((part) => part.authorityReplaced?.(newPrimary)),
       rejoin: () => this.#rejoin(),
     });
     this.#primary = new Primary(this.#ctx, options.entries);

@@ -313,6 +313,11 @@ export class Latent implements Part {
     }
   }
 
+  /** Epochs of the same number are others now: every proof is looked at again. */
+  authorityReplaced(): void {
+    this.#reviewed = "";
+  }
+
   start(): void {
     const { versions, own, unreadable } = loadSpores(this.#entries);
     this.#entries = [];

@@ -43,6 +43,13 @@ export interface Part {
   sessionDown?(nodeId: string, reason: string): void;
   /** Regular work, after every event; returns when it wants to be woken, `Infinity` for never. */
   wake(): number;
+  /**
+   * The chain of authority was replaced by that of the other half of a split: what rests on the old one is void.
+   *
+   * @param newPrimary The Primary Spore was recovered from a lost majority on one side since: the replicas of this
+   * side have another history.
+   */
+  authorityReplaced?(newPrimary: boolean): void;
   /** The clock was set back: times that were set with it count no longer. */
   clockSetBack(): void;
 }

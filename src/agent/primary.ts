@@ -267,6 +267,27 @@ export class Primary implements Part {
     return this.#store.keys();
   }
 
+  /** When the group was last recovered from a lost majority, as this replica knows; 0 for never. */
+  get recoveredMs(): number {
+    return this.#state?.recoveries.at(-1)?.timeMs ?? 0;
+  }
+
+  /**
+   * Where the two halves of a split have two histories, this replica comes back as a new one that learns from those of
+   * the other half, and never founds a group of its own. Where they have one, it goes on.
+   */
+  authorityReplaced(newPrimary: boolean): void {
+    const { ctx } = this;
+    if (!newPrimary || !this.#store.identity) return;
+    const before = this.keys();
+    this.clear();
+    const id = `${ctx.state.nodeId}.${toHex(ctx.entropy.bytes(4))}`;
+    const identity = this.#store.identify({ id, founder: false, incarnation: 0 });
+    const gone = before.filter((key) => !identity.some(([kept]) => kept === key));
+    ctx.persist([...gone.map((key) => [key, null] as const), ...identity]);
+    this.start();
+  }
+
   /**
    * What this replica has followed since the split is void. Where it is wanted again it comes back as a new one that
    * learns from those of the other half, and never founds a group of its own.

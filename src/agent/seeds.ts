@@ -23,7 +23,7 @@ import { type KeyPair, keyPairFromSeed } from "../core/crypto.ts";
 import { type Envelope, readEnvelope } from "../core/envelope.ts";
 import { nodeIdOf, shortNodeId } from "../core/ids.ts";
 import { decodeSeed } from "../bootstrap/seed_document.ts";
-import type { AuthorityChain } from "../identity/authority.ts";
+import { type AuthorityChain, decodeEpoch } from "../identity/authority.ts";
 import { type Decision, openDecision, sealDecision } from "../identity/decision.ts";
 import type { Member } from "../membership/table.ts";
 import { type RankProof, type RankStatement, signRank } from "../spore/proof.ts";
@@ -185,7 +185,11 @@ export interface SeedsOptions {
   readonly shelf: RecordShelf;
   /** Members whose addresses are worth telling. */
   readonly members: () => readonly Member[];
-  /** The chain was replaced: the node has to find the others anew. */
+  /** The chain was replaced: what rests on the old one is void. */
+  readonly replaced: (newPrimary: boolean) => void;
+  /** When the Primary Spore was last recovered from a lost majority, as this node knows; 0 for never. */
+  readonly recoveredMs: () => number;
+  /** Some moments later: the node has to find the others anew. */
   readonly rejoin: () => void;
 }
 
@@ -451,6 +455,9 @@ export class Seeds implements Part {
     // Whoever is reachable now is most likely of the same half.
     for (const nodeId of ctx.memberPeers()) ctx.call(nodeId, "seed.offer", { b: rawOf(content) }, OFFER_MS, () => {});
     exchange.replaceChain(chain, fromEpoch);
+    const [common] = before.since(fromEpoch - 1);
+    const splitMs = common && fromEpoch > 1 ? decodeEpoch(common.payload).createdMs : 0;
+    this.#options.replaced(Math.max(this.#decision?.decision.recoveredMs ?? 0, this.#options.recoveredMs()) > splitMs);
     const detail = `epochs ${fromEpoch} to ${before.epoch} replaced by ${fromEpoch} to ${chain.epoch}, from ${from}`;
     ctx.audit("split-resolved", ctx.state.nodeId, detail);
     ctx.log("warn", "split-resolved", `The genesis key has decided for the other half: ${detail}`);
@@ -661,6 +668,7 @@ export class Seeds implements Part {
       epoch: chain.epoch,
       hash: chain.head,
       seq: Math.max(ctx.nowMs, (this.#decision?.decision.seq ?? 0) + 1),
+      recoveredMs: this.#options.recoveredMs(),
     };
     const shown = {
       epoch: decision.epoch,

@@ -22,15 +22,20 @@ export interface Decision {
   readonly hash: Uint8Array;
   /** Rises with each decision: of two the higher counts. A clock, milliseconds since the epoch. */
   readonly seq: number;
+  /**
+   * When the Primary Spore of the half that counts was last recovered from a lost majority, milliseconds since the
+   * epoch; 0 for never. What the other half's replicas hold of a later time is of another history then.
+   */
+  readonly recoveredMs: number;
 }
 
 const TYPE = "decision/1";
 
-const readDecision = record({ e: uint(EPOCHS_MAX, 1), h: bytes({ length: 32 }), q: uint() });
+const readDecision = record({ e: uint(EPOCHS_MAX, 1), h: bytes({ length: 32 }), q: uint(), r: uint() });
 
 /** Signs a decision with the genesis key. */
 export function sealDecision(decision: Decision, networkId: Uint8Array, genesis: KeyPair): Envelope {
-  const value = { e: decision.epoch, h: decision.hash, q: decision.seq };
+  const value = { e: decision.epoch, h: decision.hash, q: decision.seq, r: decision.recoveredMs };
   readDecision(value, TYPE);
   return sealEnvelope(value, { type: TYPE, networkId, signer: genesis });
 }
@@ -45,5 +50,5 @@ export function openDecision(envelope: Envelope, networkId: Uint8Array, genesisK
     throw new WireError("Cannot open decision: it is not signed by the genesis key");
   }
   const read = openEnvelope(envelope, { type: TYPE, networkId, reader: readDecision });
-  return { epoch: read.e, hash: read.h, seq: read.q };
+  return { epoch: read.e, hash: read.h, seq: read.q, recoveredMs: read.r };
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { toHex, utf8 } from "../../src/core/bytes.ts";
+import { toBase64Url, toHex, utf8 } from "../../src/core/bytes.ts";
 import type { KeyPair } from "../../src/core/crypto.ts";
 import { nodeIdOf } from "../../src/core/ids.ts";
 import { epochBytes } from "../../src/agent/state.ts";
@@ -290,6 +290,9 @@ Deno.test("[3.2b] a split with the genesis key on both sides: a Master Seed of t
   net.meshed(net.founder, beta, gamma, left, right);
   world.until("three issuers", () => world.hosts.every((one) => chainOf(one).issuers.length === 3), 120_000);
   const genesisSeed = net.founder.view.state.genesisPair!.seed;
+  const put = (host: Host, key: string, value: string) =>
+    world.control(host, { verb: "spore-put", key, value: toBase64Url(utf8(value)) });
+  assert.ok(put(left, "app/before", "the split").ok);
   // Two operators, each cut off from the other, each recover their half.
   const halves = [[net.founder, left], [beta, gamma, right]] as const;
   world.cut(halves[0], halves[1]);
@@ -343,6 +346,17 @@ Deno.test("[3.2b] a split with the genesis key on both sides: a Master Seed of t
       network!.chain!.counts(network!.credential!.envelope.signer),
       `${host.name} has a credential that counts`,
     );
+  }
+  // The records too: what was written before is there, new ones are agreed on, also on the founder's new replica.
+  const written = world.until("the primaries agree", () => put(left, "app/after", "the split").ok, 300_000);
+  assert.ok(written >= 0);
+  world.run(60_000);
+  for (const host of world.hosts) {
+    for (const key of ["app/before", "app/after"]) {
+      const entry = host.view.spores.get(key);
+      assert.equal(new TextDecoder().decode(entry?.winner.spore.record.value), "the split", `${host.name} ${key}`);
+      assert.equal(entry!.tier, "primary", `${host.name} ${key}`);
+    }
   }
   // After a restart the decision stands.
   world.restart(left);
