@@ -107,50 +107,50 @@ export function fromBase64Url(text: string): Uint8Array | undefined {
 
 const BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
-/** Base58 in Bitcoin's alphabet, as libp2p spells peer ids. For short byte strings: it takes quadratic time. */
+/** Digits of base 58 that one exact number holds: 58^9 is below 2^53. */
+const CHUNK_DIGITS = 9;
+const CHUNK = 58n ** BigInt(CHUNK_DIGITS);
+
+/**
+ * Base58 in Bitcoin's alphabet, as libp2p spells peer ids. For short byte strings: it takes quadratic time.
+ *
+ * One big integer and nine digits at a time: digit by digit, as textbooks have it, a peer id takes 60 µs in code that
+ * has just started, and a node that joins spells hundreds of them.
+ */
 export function toBase58(bytes: Uint8Array): string {
-  const digits: number[] = [];
-  for (const byte of bytes) {
-    let carry = byte;
-    for (let i = 0; i < digits.length; i++) {
-      carry += digits[i]! << 8;
-      digits[i] = carry % 58;
-      carry = Math.floor(carry / 58);
-    }
-    while (carry > 0) {
-      digits.push(carry % 58);
-      carry = Math.floor(carry / 58);
-    }
-  }
+  const zeros = bytes.findIndex((byte) => byte !== 0);
+  if (zeros < 0) return "1".repeat(bytes.length);
+  let rest = BigInt(`0x${toHex(bytes)}`);
   let out = "";
-  for (const byte of bytes) {
-    if (byte !== 0) break;
-    out += "1";
+  while (rest > 0n) {
+    let chunk = Number(rest % CHUNK);
+    rest /= CHUNK;
+    for (let i = 0; i < CHUNK_DIGITS && (chunk > 0 || rest > 0n); i++) {
+      out = BASE58[chunk % 58]! + out;
+      chunk = Math.floor(chunk / 58);
+    }
   }
-  for (let i = digits.length - 1; i >= 0; i--) out += BASE58[digits[i]!]!;
-  return out;
+  return "1".repeat(zeros) + out;
 }
 
 /** Bytes of a base58 text of at most 128 characters, or `undefined` where it is none. */
 export function fromBase58(text: string): Uint8Array | undefined {
   if (text.length > 128) return undefined;
-  const bytes: number[] = [];
-  for (const char of text) {
-    let carry = BASE58.indexOf(char);
-    if (carry < 0) return undefined;
-    for (let i = 0; i < bytes.length; i++) {
-      carry += bytes[i]! * 58;
-      bytes[i] = carry & 0xff;
-      carry >>= 8;
+  let ones = 0;
+  while (text[ones] === "1") ones++;
+  let value = 0n;
+  for (let at = ones; at < text.length;) {
+    const end = Math.min(at + CHUNK_DIGITS, text.length);
+    const scale = end - at === CHUNK_DIGITS ? CHUNK : 58n ** BigInt(end - at);
+    let chunk = 0;
+    for (; at < end; at++) {
+      const digit = BASE58.indexOf(text[at]!);
+      if (digit < 0) return undefined;
+      chunk = chunk * 58 + digit;
     }
-    while (carry > 0) {
-      bytes.push(carry & 0xff);
-      carry >>= 8;
-    }
+    value = value * scale + BigInt(chunk);
   }
-  for (const char of text) {
-    if (char !== "1") break;
-    bytes.push(0);
-  }
-  return Uint8Array.from(bytes.reverse());
+  const hex = value === 0n ? "" : value.toString(16);
+  const tail = fromHex(hex.length % 2 === 0 ? hex : `0${hex}`)!;
+  return concatBytes(new Uint8Array(ones), tail);
 }
