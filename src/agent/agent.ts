@@ -135,7 +135,6 @@ export class Agent {
       entries: options.entries,
       shelf: { ...shelf, offer: (spore, proof) => this.#latent.onProven(spore, proof) },
       members: () => this.knownMembers(),
-      replaced: () => this.#parts.forEach((part) => part.authorityReplaced?.()),
       recoveredMs: () => this.#primary.recoveredMs,
       replaced: (newPrimary) => this.#parts.forEach((part) => part.authorityReplaced?.(newPrimary)),
       rejoin: () => this.#rejoin(),
@@ -295,6 +294,8 @@ export class Agent {
         return this.#peerUp(event.peer);
       case "peer-down":
         return this.#peerDown(event.nodeId, event.reason);
+      case "peer-gone":
+        return this.#detector.gone(event.nodeId);
       case "dial-done":
         return ctx.dialDone(event.dialId, event.result);
       case "call-done":
@@ -747,8 +748,10 @@ export class Agent {
         return this.#reset(request.dryRun ?? false);
       case "bootstrap-force-endpoint":
         this.#addForced(request.address);
-        this.#joiner.noteCandidates();
+        // Whoever names it wants it tried now, however often it failed before.
+        this.#candidates.forgive(request.address);
         this.#joiner.feed({ type: "override", action: "retry", nowMs: ctx.nowMs });
+        this.#joiner.noteCandidates();
         return { stage: this.#machine.stage };
       case "genesis-export":
         if (!state.genesisPair) {
@@ -1112,6 +1115,12 @@ export class Agent {
       `Cannot find a waiting node "${wanted}": ${found.length} match`,
       "List them: mycelium node list",
     );
+  }
+
+  /** Whether a channel to an issuer is open: it knows who leads. */
+  #issuerIsNear(): boolean {
+    const chain = this.#ctx.state.network?.chain;
+    return [...this.#ctx.sessions.values()].some((one) => one.member && chain?.isIssuer(one.peer.publicKey));
   }
 
   #nameOf(nodeId: string): string {

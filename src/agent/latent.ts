@@ -8,39 +8,31 @@
  * @module
  */
 
-import { unreachable } from "../core/assert.ts";
-import { compareBytes, equalBytes, fromBase64Url, toBase64Url, toHex } from "../core/bytes.ts";
+import { compareBytes, equalBytes, fromBase64Url, toHex } from "../core/bytes.ts";
 import { type CborValue, decodeAs, encodeCbor, WireError } from "../core/codec.ts";
-import { publicKeyOf, shortNodeId } from "../core/ids.ts";
+import { shortNodeId } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
-import { shuffled } from "../core/rng.ts";
 import { CLOCK_SKEW_MS } from "../identity/authority.ts";
-import { answerDigest, packIds, Repair, unpackIds, ZONES } from "../spore/digest.ts";
+import { answerDigest, unpackIds, ZONES } from "../spore/digest.ts";
 import { mayWrite, ownerOf } from "../spore/keys.ts";
 import {
   confirmAnswerValue,
   deltaAnswerValue,
-  deltaAskValue,
   digestAnswerValue,
-  digestAskValue,
   pushValue,
   readAnswerValue,
   readConfirm,
-  readDeltaAnswer,
   readDeltaAsk,
-  readDigestAnswer,
   readDigestAsk,
   readPush,
   readRead,
-  readReadAnswer,
-  readValue,
   type Standing,
   VersionBatch,
   type WireVersion,
 } from "../spore/messages.ts";
 import type { RankProof } from "../spore/proof.ts";
 import { readSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore, VALUE_BYTES_MAX } from "../spore/record.ts";
-import { isAlive, type SporeEntry, SporeTable, tierOf, type Version } from "../spore/table.ts";
+import { isAlive, SporeTable, type Version } from "../spore/table.ts";
 import {
   checkVersion,
   type Equivocation,
@@ -51,17 +43,20 @@ import {
 } from "../spore/validation.ts";
 import { type Context, DEFERRED, Refusal } from "./context.ts";
 import type { ControlRequest } from "./control.ts";
-import type { CallFailure, PeerView } from "./effects.ts";
+import type { PeerView } from "./effects.ts";
+import { PeerBudget } from "./latent_budget.ts";
 import { Confirmations, type Suspect } from "./latent_confirm.ts";
+import { SporeConsole, type SporePage, type SporeQuestion } from "./latent_console.ts";
 import { loadSpores, ownKey, ownPut, type OwnWord, sporePut, storeKey, WriteBehind } from "./latent_store.ts";
 import { SporeSync, type SyncReport } from "./latent_sync.ts";
 import type { Part } from "./part.ts";
-import type { SporeRow, SporesStatus } from "./status.ts";
+import type { SporesStatus } from "./status.ts";
 
 /** Requests that the Latent Spore answers. */
-export type SporeRequest =
-  | { readonly verb: "spore-list"; readonly prefix?: string; readonly after?: string; readonly max?: number }
-  | { readonly verb: "spore-show"; readonly key: string }
+export type SporeRequest = SporeWrite | SporeQuestion;
+
+/** Writes of the person at the machine. */
+type SporeWrite =
   | {
     readonly verb: "spore-put";
     readonly key: string;
@@ -72,25 +67,22 @@ export type SporeRequest =
     /** Index of the version in the Primary Spore that it replaces, 0 for none; else the answer is `conflict`. */
     readonly expect?: number;
   }
-  | { readonly verb: "spore-delete"; readonly key: string; readonly expect?: number }
-  | { readonly verb: "spore-verify" }
-  | { readonly verb: "spore-diff"; readonly node: string };
+  | { readonly verb: "spore-delete"; readonly key: string; readonly expect?: number };
 
 /** The way to the Primary Spore, as the Latent Spore needs it. */
 export interface PrimaryDoor {
-  /** Whether a leader is known that can be reached. */
+  /** Whether there is somebody to ask. */
   reachable(): boolean;
-  /**
-   * Proposes a word. `done` runs in a later step: with its place in the log, or with why not. A failure with
-   * `known: false` leaves open whether it was committed.
-   */
+  /** Proposes a word; `done` runs in a later step. */
   propose(spore: Spore, expect: number | undefined, done: (result: ProposeResult) => void): void;
+  /** What the replica of this node holds under a key; missing where it runs none or has nothing there. */
+  held(key: string): Spore | undefined;
 }
 
-/** How a proposal ended. */
+/** How a proposal ended. `known: false`: whether it was committed is open. */
 export type ProposeResult =
-  | { readonly ok: true; readonly term: number; readonly index: number }
-  | { readonly ok: false; readonly known: boolean; readonly code: string; readonly message: string };
+  | { readonly ok: true; readonly index: number }
+  | { readonly ok: false; readonly known: boolean; readonly code: string; readonly index: number };
 
 /** The way to everybody: the broadcast. */
 export interface SporeBroadcast {
@@ -110,19 +102,12 @@ export interface SporeConduct {
   limited: number;
 }
 
-/** Checks that a peer may cause in a second, and at once. One takes some 60 µs. */
-const PEER_CHECKS_PER_S = 400;
-const PEER_CHECKS_MAX = 4_000;
 /** What a question costs beside the checks. */
 const ASK_COST = 4;
 /** Versions of one repair that are passed on at once. */
 const TELL_MAX = 16;
-/** Answers of `spore-list` at once. */
-const LIST_MAX = 1_000;
 /** Peers whose conduct is remembered, the first ones. */
 const CONDUCT_MAX = 1_024;
-/** Records that are verified again in one step. */
-const VERIFY_SLICE = 200;
 /** Zones that a Hypha keeps whole. */
 const HYPHA_ZONES = [ZONES.indexOf("service"), ZONES.indexOf("net")];
 const ALL_ZONES = ZONES.map((_, i) => i);
@@ -144,7 +129,7 @@ export class Latent implements Part {
   readonly #own = new Map<string, OwnWord>();
   readonly #confirmations: Confirmations;
   readonly #sync: SporeSync;
-  readonly #buckets = new Map<string, { tokens: number; atMs: number }>();
+  readonly #budget = new PeerBudget();
   readonly #conduct = new Map<string, SporeConduct>();
   readonly #evidence: Equivocation[] = [];
   readonly #refused = new Map<string, number>();
@@ -154,17 +139,28 @@ export class Latent implements Part {
   #entries: readonly (readonly [string, Uint8Array])[];
   #reviewed = "";
   #nextRefreshMs = Infinity;
-  #verify: { readonly controlId: number; readonly keys: string[]; checked: number; readonly bad: string[] } | undefined;
+  /** What is done at a time. */
+  #later: { readonly atMs: number; readonly run: () => void }[] = [];
+  readonly #console: SporeConsole;
 
   /** @param entries The whole store. */
   constructor(readonly ctx: Context, entries: ReadonlyMap<string, Uint8Array>) {
     this.#entries = [...entries].filter(([name]) => name.startsWith("spore/") || name.startsWith("spore-own/"));
     this.#confirmations = new Confirmations(ctx, (suspect) => this.#settled(suspect));
+    this.#console = new SporeConsole(ctx, {
+      table: this.#table,
+      use: (key) => this.#use(key),
+      confirmation: (hash) => this.#confirmations.of(hash)?.state,
+      facts: () => this.#facts(),
+      refuse: (reason, from) => this.#refuse(reason, from),
+      partial: () => this.#partial,
+      zones: () => this.#zones(),
+    });
     this.#sync = new SporeSync(ctx, {
       table: this.#table,
       zones: () => this.#zones(),
       learn: (versions, from) => void this.#learn(versions, from),
-      waitMs: (nodeId, versions) => this.#waitMs(nodeId, versions),
+      waitMs: (nodeId, versions) => this.#budget.waitMs(nodeId, versions, ctx.nowMs),
       done: (report) => {
         this.#lastSync = { ...report, atMs: ctx.nowMs };
         this.#counts.runs += 1;
@@ -284,10 +280,6 @@ export class Latent implements Part {
     const request = asked as SporeRequest;
     this.#expire();
     switch (request.verb) {
-      case "spore-list":
-        return this.#list(controlId, request);
-      case "spore-show":
-        return this.#show(controlId, request.key);
       case "spore-put": {
         const value = fromBase64Url(request.value);
         if (!value || value.length > VALUE_BYTES_MAX) {
@@ -301,15 +293,8 @@ export class Latent implements Part {
       }
       case "spore-delete":
         return this.#write(controlId, request.key, undefined, request);
-      case "spore-verify":
-        if (this.#verify) throw new Refusal("busy", "Cannot verify: a verification is under way", "Try again later");
-        this.#verify = { controlId, keys: this.#table.keys(""), checked: 0, bad: [] };
-        this.ctx.wakeAt(this.ctx.nowMs);
-        return DEFERRED;
-      case "spore-diff":
-        return this.#diff(controlId, request.node);
       default:
-        return unreachable(request);
+        return this.#console.answer(controlId, request);
     }
   }
 
@@ -330,6 +315,7 @@ export class Latent implements Part {
       this.ctx.persist(unreadable.map((name) => [name, null]));
     }
     this.#review(true);
+    for (const nodeId of this.ctx.memberPeers()) this.sessionUp(nodeId);
   }
 
   clear(): void {
@@ -338,9 +324,11 @@ export class Latent implements Part {
     this.#own.clear();
     this.#confirmations.clear();
     this.#sync.clear();
-    this.#buckets.clear();
+    this.#budget.clear();
     this.#conduct.clear();
     this.#evidence.length = 0;
+    this.#later = [];
+    this.#console.clear();
     this.#entries = [];
     this.#reviewed = "";
   }
@@ -367,7 +355,8 @@ export class Latent implements Part {
     this.#behind.clockSetBack(this.ctx.nowMs);
     this.#confirmations.clockSetBack();
     this.#sync.clockSetBack();
-    this.#buckets.clear();
+    this.#budget.clear();
+    this.#later = this.#later.map(({ run }) => ({ atMs: this.ctx.nowMs, run }));
     this.#nextRefreshMs = this.ctx.nowMs;
   }
 
@@ -375,8 +364,11 @@ export class Latent implements Part {
     const { ctx } = this;
     this.#review(false);
     this.#expire();
+    const due = this.#later.filter((one) => one.atMs <= ctx.nowMs);
+    this.#later = this.#later.filter((one) => one.atMs > ctx.nowMs);
+    for (const { run } of due) run();
     if (ctx.nowMs >= this.#nextRefreshMs) this.#refresh();
-    const verifyMs = this.#verifySlice();
+    const verifyMs = this.#console.wake();
     const written = this.#behind.take(ctx.nowMs);
     if (written.length > 0) {
       ctx.persist(written.map((key) => sporePut(key, this.#table.versions(key), ctx.nowMs)));
@@ -398,6 +390,7 @@ export class Latent implements Part {
       this.#confirmations.wake(),
       syncMs,
       verifyMs,
+      ...this.#later.map((one) => one.atMs),
       Math.max(this.#table.nextExpiryMs, ctx.nowMs + 1_000),
     );
   }
@@ -427,18 +420,9 @@ export class Latent implements Part {
   }
 
   /** Rows for the read-only listing. */
-  rows(
-    prefix: string,
-    after?: string,
-    max = LIST_MAX,
-  ): { readonly rows: readonly SporeRow[]; readonly after?: string } {
-    const entries = this.#table.list(prefix, { ...(after === undefined ? {} : { after }), max: max + 1 });
-    const shown = entries.slice(0, max);
-    const last = shown.at(-1);
-    return {
-      rows: shown.map((one) => this.#row(one)),
-      ...(entries.length > max && last ? { after: last.key } : {}),
-    };
+  rows(prefix: string, after?: string, max?: number): SporePage {
+    this.#expire();
+    return this.#console.rows(prefix, after, max);
   }
 
   // --- what arrives -------------------------------------------------------------------------------------------
@@ -484,7 +468,7 @@ export class Latent implements Part {
       return undefined;
     }
     const cost = (same ? 0 : 1) + (wire.proof?.signatures.length ?? 0);
-    if (from !== ctx.state.nodeId && !this.#take(from, cost)) {
+    if (from !== ctx.state.nodeId && !this.#budget.take(from, cost, ctx.nowMs)) {
       this.#limited(from);
       return undefined;
     }
@@ -512,20 +496,40 @@ export class Latent implements Part {
 
   #merge(version: Version, from: string): boolean {
     const { ctx } = this;
-    const { key, seq } = version.spore.record;
+    const { key } = version.spore.record;
+    const mine = this.#ownWord(key);
     const { changed, reason, equivocation } = this.#table.merge(version, ctx.nowMs);
     if (equivocation) this.#note(equivocation, version.spore);
     if (reason === "full") this.#refuse("spore-full", from);
     if (!changed) return false;
     this.#counts.changed += 1;
-    const own = this.#own.get(key);
-    // A word of a former life of this node: the next one has to overtake it.
-    if (own && version.spore.author === ctx.state.nodeId && seq > own.seq) this.#own.set(key, { ...own, seq });
     this.#touched(key);
-    if (reason === "challenges" && version.spore.author !== ctx.state.nodeId) {
+    if (version.spore.author === ctx.state.nodeId && !version.proof) this.#overtake(version.spore, mine);
+    if (reason === "challenges") {
       if (!this.#confirmations.add(version, "contradicts", true)) this.#refuse("spore-suspects-full", from);
     }
     return true;
+  }
+
+  /** The last word of this node under a key, where the table still has it. */
+  #ownWord(key: string): Spore | undefined {
+    const own = this.#own.get(key);
+    return own &&
+      this.#table.versions(key).find(({ spore }) =>
+        spore.author === this.ctx.state.nodeId && spore.record.seq === own.seq
+      )?.spore;
+  }
+
+  /** A word in the name of this node that it does not know: of a former life of it, or of a thief of its key. */
+  #overtake(strange: Spore, mine: Spore | undefined): void {
+    const { key, seq } = strange.record;
+    const own = this.#own.get(key);
+    if (own && seq <= own.seq) return;
+    const { ctx } = this;
+    ctx.log("warn", "spore-not-mine", `A record of this node that it did not write is about: "${key}"`, { key });
+    ctx.audit("spore-not-mine", ctx.state.nodeId, `"${key}", number ${seq}`);
+    // What it still says itself it says again, above that.
+    if (own?.refresh && mine?.record.value) this.say(key, mine.record.value, { ttlMs: own.ttlMs, refresh: true });
   }
 
   /** A key has changed: it is written by and by, and who watches is told. */
@@ -578,7 +582,7 @@ export class Latent implements Part {
     const entry = this.#table.get(key);
     const { challenger } = entry ?? {};
     if (challenger) {
-      const own = challenger.spore.author === this.ctx.state.nodeId && ownerOf(key)?.kind === "node";
+      const own = ownerOf(key)?.kind === "node" && this.#ownWord(key) === challenger.spore;
       if (own || this.#confirmations.of(challenger.spore.hash)?.state === "confirmed") {
         return { version: challenger, provisional: true };
       }
@@ -596,13 +600,18 @@ export class Latent implements Part {
   #standing(key: string, hash: Uint8Array): Standing {
     const { state } = this.ctx;
     const entry = this.#table.get(key);
-    if (!entry) return "unknown";
     const owner = ownerOf(key);
-    const speaks = owner?.kind !== "node" && state.isIssuer;
-    const mine = [entry.challenger, entry.winner].find((one) => one?.spore.author === state.nodeId);
-    const word = speaks ? entry.winner : mine;
-    if (!word) return "unknown";
-    return equalBytes(word.spore.hash, hash) ? "current" : "replaced";
+    const held = owner?.kind !== "node" && state.isIssuer ? this.primary?.held(key) : undefined;
+    // The replica knows before its proofs have gone around.
+    if (held) return equalBytes(held.hash, hash) ? "current" : "replaced";
+    if (!entry) return "unknown";
+    if (owner?.kind !== "node" && state.isIssuer) {
+      return equalBytes(entry.winner.spore.hash, hash) ? "current" : "replaced";
+    }
+    // What it said, not what is said in its name.
+    if (!this.#own.has(key)) return "unknown";
+    const word = this.#ownWord(key);
+    return word && equalBytes(word.hash, hash) ? "current" : "replaced";
   }
 
   #facts(): SporeFacts {
@@ -640,8 +649,8 @@ export class Latent implements Part {
             ));
         if (!stands) proven = undefined;
       }
-      if (proven?.tier === "primary") return "whole";
       const { key, value, issuedMs } = spore.record;
+      if (proven?.tier === "primary" && (ownerOf(key)?.kind !== "node" || !facts.revoked(signer))) return "whole";
       const writer = { nodeId: spore.author, issuer: facts.issuer(signer, issuedMs) };
       if (facts.revoked(signer) || !mayWrite(key, writer, value === undefined)) return "not";
       return proven === proof ? "whole" : "bare";
@@ -751,7 +760,7 @@ export class Latent implements Part {
   /** Stores an own word, then tells it. */
   #publishOwn(spore: Spore, options: { readonly ttlMs?: number; readonly refresh?: boolean }): Version {
     const { ctx } = this;
-    const { key, seq, value } = spore.record;
+    const { key } = spore.record;
     const version: Version = { spore, proof: undefined };
     const { changed, reason } = this.#table.merge(version, ctx.nowMs);
     if (!changed) {
@@ -764,6 +773,14 @@ export class Latent implements Part {
       );
     }
     this.#counts.changed += 1;
+    this.#keepOwn(spore, options, () => this.#tell([version], undefined));
+    return version;
+  }
+
+  /** Stores an own word, and what it is followed by once it is durable. */
+  #keepOwn(spore: Spore, options: { readonly ttlMs?: number; readonly refresh?: boolean }, then?: () => void): void {
+    const { ctx } = this;
+    const { key, seq, value, issuedMs } = spore.record;
     const own: OwnWord = {
       key,
       seq,
@@ -771,14 +788,25 @@ export class Latent implements Part {
       refresh: value !== undefined && (options.refresh ?? options.ttlMs === undefined),
     };
     this.#own.set(key, own);
-    this.#nextRefreshMs = Math.min(this.#nextRefreshMs, spore.record.issuedMs + Math.floor(own.ttlMs / 2));
+    this.#nextRefreshMs = Math.min(this.#nextRefreshMs, issuedMs + Math.floor(own.ttlMs / 2));
     this.#behind.settle(key);
-    ctx.persist(
-      [ownPut(own), sporePut(key, this.#table.versions(key), ctx.nowMs)],
-      () => this.#tell([version], undefined),
-    );
-    for (const { prefix, changed: told } of this.#watchers) if (key.startsWith(prefix)) told(key);
-    return version;
+    ctx.persist([ownPut(own), sporePut(key, this.#table.versions(key), ctx.nowMs)], then);
+    for (const { prefix, changed } of this.#watchers) if (key.startsWith(prefix)) changed(key);
+  }
+
+  /** The primaries agreed on an own word. Where it replaces one that has a proof, its own is waited for first. */
+  #committed(spore: Spore, options: { readonly ttlMs?: number }): void {
+    const { key } = spore.record;
+    const tell = () => {
+      // By then it may be known with its proof, or be overtaken.
+      const { changed } = this.#table.merge({ spore, proof: undefined }, this.ctx.nowMs);
+      if (!changed && !this.#table.versions(key).some((one) => equalBytes(one.spore.hash, spore.hash))) return;
+      this.#keepOwn(spore, options);
+      if (changed) this.#tell([{ spore, proof: undefined }], undefined);
+    };
+    if (this.#table.get(key)?.tier !== "primary") return tell();
+    this.#later.push({ atMs: this.ctx.nowMs + PROOF_WAIT_MS, run: tell });
+    this.ctx.wakeAt(this.ctx.nowMs + PROOF_WAIT_MS);
   }
 
   /** Says again what would run out, and forgets what is over. */
@@ -819,20 +847,20 @@ export class Latent implements Part {
     const { ctx } = this;
     const spore = this.#seal(key, value, options.ttlMs);
     const owned = ownerOf(key)!.kind === "node";
-    const result = (tier: "latent" | "primary", place?: { readonly term: number; readonly index: number }) => ({
+    const result = (tier: "latent" | "primary", index?: number) => ({
       key,
       seq: spore.record.seq,
       hash: toHex(spore.hash),
       tier,
-      ...place,
+      ...(index === undefined ? {} : { index }),
       challenges: tier === "latent" && this.#table.get(key)?.challenger !== undefined,
     });
     if (!this.primary?.reachable()) {
       if (options.expect !== undefined) {
         throw new Refusal(
           "no-primary",
-          `Cannot write "${key}" on a condition: no leader of the Primary Spore can be reached`,
-          "Wait for one: mycelium primary status; or write without --expect",
+          `Cannot write "${key}" on a condition: no primary can be reached`,
+          "Wait for one (mycelium status), or write without --expect",
         );
       }
       this.#publishOwn(spore, options);
@@ -845,14 +873,19 @@ export class Latent implements Part {
       return result("latent");
     }
     this.primary.propose(spore, options.expect, (ended) => {
-      let reply: (ReturnType<typeof result>) | undefined;
+      let reply: ReturnType<typeof result> | undefined;
       let failure: { readonly code: string; readonly message: string; readonly cure: string } | undefined;
-      if (ended.ok) reply = result("primary", { term: ended.term, index: ended.index });
-      else if (ended.known || options.expect !== undefined) {
+      if (ended.ok) {
+        this.#committed(spore, options);
+        reply = result("primary", ended.index);
+      } else if (ended.known || options.expect !== undefined) {
+        const conflict = ended.code === "conflict";
         failure = {
           code: ended.code,
-          message: `Cannot write "${key}": ${ended.message}`,
-          cure: ended.code === "conflict" ? `Look at it: mycelium spore show ${key}` : "Look: mycelium primary status",
+          message: `Cannot write "${key}": ${
+            conflict ? `another version stands there, index ${ended.index}` : `the Primary Spore says ${ended.code}`
+          }`,
+          cure: conflict ? `Look at it: mycelium spore show ${key}` : "Look: mycelium status",
         };
       } else {
         // The same word, told without rank: where it was committed after all, its proof joins it.
@@ -873,230 +906,6 @@ export class Latent implements Part {
     return DEFERRED;
   }
 
-  // --- questions of the person at the machine -----------------------------------------------------------------
-
-  #list(controlId: number, request: SporeRequest & { readonly verb: "spore-list" }): unknown {
-    const prefix = request.prefix ?? "";
-    const max = Math.min(LIST_MAX, request.max ?? LIST_MAX);
-    if (!this.#partial || HYPHA_ZONES.some((zone) => prefix.startsWith(`${ZONES[zone]}/`))) {
-      return { ...this.rows(prefix, request.after, max), nowMs: this.ctx.nowMs, from: this.ctx.state.nodeId };
-    }
-    return this.#ask(controlId, prefix, request.after, (entries, after, from) => ({
-      rows: entries.slice(0, max).map((one) => this.#row(one)),
-      ...(after === undefined ? {} : { after }),
-      nowMs: this.ctx.nowMs,
-      from,
-    }));
-  }
-
-  #show(controlId: number, key: string): unknown {
-    const missing = () =>
-      new Refusal(
-        "not-found",
-        `Cannot show "${key}": nothing is known under this key`,
-        "List keys: mycelium spore list",
-      );
-    const entry = this.#table.get(key);
-    const held = this.#use(key);
-    if (entry || held) {
-      const row = entry ?? { key, winner: held!.version, tier: tierOf(held!.version), challenger: undefined };
-      return { ...this.#row(row, true), nowMs: this.ctx.nowMs };
-    }
-    if (!this.#partial) throw missing();
-    return this.#ask(controlId, key, undefined, (entries) => {
-      const found = entries.find((one) => one.key === key);
-      if (!found) throw missing();
-      return { ...this.#row(found, true), nowMs: this.ctx.nowMs };
-    });
-  }
-
-  /** Asks a member that keeps everything, checks what it says, and answers with that. */
-  #ask(
-    controlId: number,
-    prefix: string,
-    after: string | undefined,
-    show: (entries: readonly SporeEntry[], after: string | undefined, from: string) => unknown,
-  ): typeof DEFERRED {
-    const { ctx } = this;
-    const peers = shuffled(ctx.memberPeers(), ctx.rng);
-    const whole = peers.find((one) => ctx.state.members.get(one)?.membership.role !== "hypha");
-    if (whole === undefined) {
-      throw new Refusal(
-        "unreachable",
-        "Cannot ask for records: this device keeps a part of them, and no member that keeps all is connected",
-        "Look: mycelium peers",
-      );
-    }
-    ctx.call(whole, "spore.read", readValue(prefix, after), 10_000, (result) => {
-      this.#finish(controlId, result, () => {
-        if (!result.ok) return undefined;
-        const read = readReadAnswer(result.body, "spore.read");
-        const facts = this.#facts();
-        const side = new SporeTable();
-        for (const wire of read.g) {
-          const verdict = checkVersion(wire, facts);
-          if (verdict.ok && !verdict.suspicion) side.merge(verdict.version, ctx.nowMs);
-          else this.#refuse(verdict.ok ? "spore-suspicious" : verdict.reason, whole);
-        }
-        return show(side.list(prefix), read.a, whole);
-      });
-    });
-    return DEFERRED;
-  }
-
-  /** Compares this table with that of a member, and exchanges nothing. */
-  #diff(controlId: number, wanted: string): typeof DEFERRED {
-    const { ctx } = this;
-    const found = ctx.memberPeers().filter((one) =>
-      one === wanted || ctx.state.members.get(one)?.membership.name === wanted ||
-      wanted.length >= 4 && one.endsWith(wanted)
-    );
-    if (found.length !== 1) {
-      throw new Refusal(
-        publicKeyOf(wanted) || found.length === 0 ? "not-found" : "ambiguous",
-        `Cannot compare with "${wanted}": ${found.length} connected members match`,
-        "List them: mycelium peers",
-      );
-    }
-    const nodeId = found[0]!;
-    const repair = new Repair(this.#table.digest, this.#zones());
-    const give: string[] = [];
-    const want: { readonly zone: number; readonly node: number; readonly list: Uint8Array }[] = [];
-    const fail = (result: CallFailure) => this.#finish(controlId, result, () => undefined);
-    const theirs = new SporeTable();
-    const report = () => {
-      const keys = [...new Set([...give, ...theirs.keys("")])].sort();
-      const side = (table: SporeTable, key: string) => {
-        const entry = table.get(key);
-        return entry ? this.#row(entry) : undefined;
-      };
-      return {
-        nodeId,
-        same: keys.length === 0,
-        differences: keys.slice(0, LIST_MAX).map((key) => ({
-          key,
-          here: side(this.#table, key),
-          there: side(theirs, key),
-        })),
-        more: Math.max(0, keys.length - LIST_MAX),
-        nowMs: ctx.nowMs,
-      };
-    };
-    const fetch = () => {
-      const next = want.splice(0, 8);
-      if (next.length === 0) return this.#finish(controlId, { ok: true }, report);
-      ctx.call(nodeId, "spore.delta", deltaAskValue([], next), 10_000, (result) => {
-        if (!result.ok) return fail(result);
-        this.#guard(controlId, () => {
-          for (const { envelope, proof } of readDeltaAnswer(result.body, "spore.delta").given) {
-            theirs.merge({ spore: readSpore(envelope), proof }, ctx.nowMs);
-          }
-          fetch();
-        });
-      });
-    };
-    const go = () => {
-      const ask = repair.next();
-      if (!ask || give.length + want.length > 4 * LIST_MAX) return fetch();
-      ctx.call(nodeId, "spore.digest", digestAskValue(ask), 10_000, (result) => {
-        if (!result.ok) return fail(result);
-        this.#guard(controlId, () => {
-          const difference = repair.take(readDigestAnswer(result.body, "spore.digest"));
-          give.push(...difference.give);
-          for (const { zone, node, ids } of difference.want) {
-            for (let at = 0; at < ids.length; at += 32) {
-              want.push({ zone, node, list: packIds(ids.slice(at, at + 32)) });
-            }
-          }
-          go();
-        });
-      });
-    };
-    go();
-    return DEFERRED;
-  }
-
-  /** Answers a request with what `show` gives, or with why not. */
-  #finish(controlId: number, result: { readonly ok: true } | CallFailure, show: () => unknown): void {
-    if (result.ok) return this.#guard(controlId, () => this.#reply(controlId, { ok: true, value: show() }));
-    const { code, message } = result as CallFailure;
-    this.#reply(controlId, {
-      ok: false,
-      error: { code, message: `Cannot ask another member: ${message}`, cure: "Try again" },
-    });
-  }
-
-  #guard(controlId: number, work: () => void): void {
-    try {
-      work();
-    } catch (error) {
-      if (!(error instanceof Refusal) && !(error instanceof WireError)) throw error;
-      const [code, cure] = error instanceof Refusal ? [error.code, error.cure] : ["bad-answer", "Try another node"];
-      this.#reply(controlId, { ok: false, error: { code, message: error.message, cure } });
-    }
-  }
-
-  #reply(
-    controlId: number,
-    result: { readonly ok: true; readonly value: unknown } | {
-      readonly ok: false;
-      readonly error: { readonly code: string; readonly message: string; readonly cure: string };
-    },
-  ): void {
-    this.ctx.emit({ type: "control-reply", controlId, result });
-  }
-
-  /** Verifies some more records again, signatures and proofs, for `spore verify`. */
-  #verifySlice(): number {
-    const run = this.#verify;
-    if (!run) return Infinity;
-    const facts = this.#facts();
-    for (const key of run.keys.splice(0, VERIFY_SLICE)) {
-      for (const { spore, proof } of this.#table.versions(key)) {
-        run.checked += 1;
-        const verdict = checkVersion({ envelope: spore.envelope, proof }, facts);
-        const fault = verdict.ok ? verdict.proofRefused : verdict.reason;
-        if (fault && run.bad.length < LIST_MAX) run.bad.push(`${key}: ${fault}`);
-      }
-    }
-    if (run.keys.length > 0) return this.ctx.nowMs;
-    this.#verify = undefined;
-    this.#reply(run.controlId, { ok: true, value: { checked: run.checked, bad: run.bad } });
-    return Infinity;
-  }
-
-  #row(entry: SporeEntry, whole = false): SporeRow {
-    const { nowMs } = this.ctx;
-    const used = this.#use(entry.key);
-    const row = (version: Version): Omit<SporeRow, "provisional"> => {
-      const { record, hash, author } = version.spore;
-      return {
-        key: record.key,
-        tier: tierOf(version),
-        state: record.value === undefined ? "deleted" : isAlive(version, nowMs) ? "live" : "expired",
-        author,
-        authorName: this.#nameOf(author),
-        seq: record.seq,
-        ...(version.proof
-          ? { term: version.proof.term, index: version.proof.index, provenUntilMs: version.proof.untilMs }
-          : {}),
-        issuedMs: record.issuedMs,
-        expiresMs: record.expiresMs,
-        hash: toHex(hash),
-        sizeBytes: record.value?.length ?? 0,
-        ...(whole && record.value ? { value: toBase64Url(record.value) } : {}),
-      };
-    };
-    const shown = used?.provisional ? used.version : entry.winner;
-    const doubted = entry.challenger && entry.challenger !== shown ? entry.challenger : undefined;
-    const suspect = doubted && this.#confirmations.of(doubted.spore.hash);
-    return {
-      ...row(shown),
-      provisional: used?.provisional ?? false,
-      ...(doubted ? { challenger: { ...row(doubted), confirmation: suspect?.state ?? "unanswered" } } : {}),
-    };
-  }
-
   // --- bounds -------------------------------------------------------------------------------------------------
 
   get #partial(): boolean {
@@ -1114,36 +923,8 @@ export class Latent implements Part {
     return HYPHA_ZONES.includes(zoneOf(key)) && (room || this.#table.get(key) !== undefined);
   }
 
-  #bucket(nodeId: string): { tokens: number; atMs: number } {
-    const { nowMs } = this.ctx;
-    let bucket = this.#buckets.get(nodeId);
-    if (!bucket) {
-      if (this.#buckets.size >= LIMITS.channelsMax) this.#buckets.delete(this.#buckets.keys().next().value!);
-      this.#buckets.set(nodeId, bucket = { tokens: PEER_CHECKS_MAX, atMs: nowMs });
-    }
-    const earned = Math.floor((nowMs - bucket.atMs) * PEER_CHECKS_PER_S / 1_000);
-    if (earned > 0) {
-      bucket.tokens = Math.min(PEER_CHECKS_MAX, bucket.tokens + earned);
-      bucket.atMs = nowMs;
-    }
-    return bucket;
-  }
-
-  #take(nodeId: string, cost: number): boolean {
-    const bucket = this.#bucket(nodeId);
-    if (bucket.tokens < cost) return false;
-    bucket.tokens -= cost;
-    return true;
-  }
-
-  /** How long until so many checks are there. */
-  #waitMs(nodeId: string, checks: number): number {
-    const missing = Math.min(PEER_CHECKS_MAX, 2 * checks) - this.#bucket(nodeId).tokens;
-    return missing <= 0 ? 0 : Math.ceil(missing * 1_000 / PEER_CHECKS_PER_S);
-  }
-
   #charge(nodeId: string, cost: number): void {
-    if (this.#take(nodeId, cost)) return;
+    if (this.#budget.take(nodeId, cost, this.ctx.nowMs)) return;
     this.#limited(nodeId);
     throw new Refusal("rate-limited", "too many questions about spore records");
   }
@@ -1172,6 +953,8 @@ export class Latent implements Part {
   }
 }
 
+/** Time for the proof of a word that was just agreed on. */
+const PROOF_WAIT_MS = 2_000;
 /** How soon a word that need not be said again is looked at again. */
 const REFRESH_LOOK_MS = 3_600_000;
 

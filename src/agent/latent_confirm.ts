@@ -15,6 +15,8 @@ import type { Version } from "../spore/table.ts";
 import type { Suspicion } from "../spore/validation.ts";
 import type { Context } from "./context.ts";
 
+/** A proof may be on its way that settles the matter. */
+const GRACE_MS = 500;
 /** Time for an answer. */
 const ANSWER_MS = 5_000;
 /** Time until somebody is asked again who was not there or did not answer. */
@@ -38,7 +40,10 @@ export interface Suspect {
 interface Case extends Suspect {
   state: SuspectState;
   by?: string;
-  askedMs: number;
+  /** Who was asked in this round. */
+  readonly asked: Set<string>;
+  /** When somebody is asked. */
+  askMs: number;
 }
 
 /** What a confirmation came to: told once for each suspect. */
@@ -69,9 +74,18 @@ export class Confirmations {
     const name = toHex(version.spore.hash);
     if (this.#cases.has(name)) return true;
     if (this.#cases.size >= LIMITS.sporeSuspectsMax) return false;
-    const one: Case = { version, suspicion, inTable, sinceMs: this.ctx.nowMs, state: "unanswered", askedMs: -Infinity };
-    this.#cases.set(name, one);
-    this.#ask(one);
+    const { nowMs } = this.ctx;
+    const askMs = suspicion === "contradicts" ? nowMs + GRACE_MS : nowMs;
+    this.#cases.set(name, {
+      version,
+      suspicion,
+      inTable,
+      sinceMs: nowMs,
+      state: "unanswered",
+      asked: new Set(),
+      askMs,
+    });
+    this.ctx.wakeAt(askMs);
     return true;
   }
 
@@ -83,7 +97,9 @@ export class Confirmations {
   /** A member has come up that may answer. */
   up(nodeId: string): void {
     for (const one of this.#cases.values()) {
-      if (one.state === "unanswered" && this.#witnesses(one.version).includes(nodeId)) this.#ask(one);
+      if (one.state !== "unanswered" || !this.#witnesses(one.version).includes(nodeId)) continue;
+      one.askMs = this.ctx.nowMs;
+      this.ctx.wakeAt(one.askMs);
     }
   }
 
@@ -92,15 +108,15 @@ export class Confirmations {
     let nextMs = Infinity;
     for (const one of this.#cases.values()) {
       if (one.state !== "unanswered") continue;
-      if (this.ctx.nowMs >= one.askedMs + AGAIN_MS) this.#ask(one);
-      else nextMs = Math.min(nextMs, one.askedMs + AGAIN_MS);
+      if (this.ctx.nowMs >= one.askMs) this.#ask(one);
+      if (one.state === "unanswered") nextMs = Math.min(nextMs, one.askMs);
     }
     return nextMs;
   }
 
   /** Times that were set with another clock count no longer. */
   clockSetBack(): void {
-    for (const one of this.#cases.values()) one.askedMs = Math.min(one.askedMs, this.ctx.nowMs);
+    for (const one of this.#cases.values()) one.askMs = Math.min(one.askMs, this.ctx.nowMs);
   }
 
   /** Forgets everything. */
@@ -119,18 +135,23 @@ export class Confirmations {
     return [...issuers, author];
   }
 
+  /** Asks the next one who can tell; after the last one it waits. */
   #ask(one: Case): void {
     const { ctx } = this;
-    one.askedMs = ctx.nowMs;
-    const { key } = one.version.spore.record;
-    const witness = this.#witnesses(one.version).find((nodeId) => ctx.sessions.get(nodeId)?.member);
+    const { spore } = one.version;
+    const witness = this.#witnesses(one.version).find((nodeId) =>
+      !one.asked.has(nodeId) && ctx.sessions.get(nodeId)?.member
+    );
     if (witness === undefined) {
       one.state = "unanswered";
-      return ctx.wakeAt(ctx.nowMs + AGAIN_MS);
+      one.asked.clear();
+      one.askMs = ctx.nowMs + AGAIN_MS;
+      return ctx.wakeAt(one.askMs);
     }
     one.state = "asking";
-    ctx.call(witness, "spore.confirm", confirmValue(key, one.version.spore.hash), ANSWER_MS, (result) => {
-      if (this.#cases.get(toHex(one.version.spore.hash)) !== one) return;
+    one.asked.add(witness);
+    ctx.call(witness, "spore.confirm", confirmValue(spore.record.key, spore.hash), ANSWER_MS, (result) => {
+      if (this.#cases.get(toHex(spore.hash)) !== one) return;
       let standing: Standing | undefined;
       try {
         standing = result.ok ? readConfirmAnswer(result.body, "spore.confirm").s : undefined;
@@ -138,11 +159,10 @@ export class Confirmations {
         if (!(error instanceof WireError)) throw error;
         ctx.refuse("bad-answer", witness);
       }
-      if (standing === undefined || standing === "unknown") {
-        // An author that does not know its own word did not say it: somebody has its key, or it lost its disk.
-        one.state = standing === "unknown" && witness === one.version.spore.author ? "denied" : "unanswered";
-      } else one.state = standing === "current" ? "confirmed" : "denied";
-      if (one.state === "unanswered") return ctx.wakeAt(one.askedMs + AGAIN_MS);
+      // An author that does not know its own word did not say it: somebody has its key, or it lost its disk.
+      if (standing === "unknown" && witness === spore.author) standing = "replaced";
+      if (standing === undefined || standing === "unknown") return this.#ask(one);
+      one.state = standing === "current" ? "confirmed" : "denied";
       one.by = witness;
       this.report(one);
     });

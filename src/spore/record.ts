@@ -15,15 +15,18 @@ import { readKey } from "./keys.ts";
 export interface SporeRecord {
   /** See `keys.ts`. */
   readonly key: string;
-  /** Rises with every word of one author on one key. A clock as part of it lets an author that lost its disk go on. */
+  /**
+   * Milliseconds since the epoch, or one more than the number of what it replaces, whichever is greater: a clock that
+   * only goes on. At least `issuedMs`. Order and lifetime of words go by it, so that what lost never outlives what won.
+   */
   readonly seq: number;
   /** Missing: a tombstone, the key is deleted. */
   readonly value: Uint8Array | undefined;
   /** Wall clock of the author. */
   readonly issuedMs: number;
   /**
-   * From then on it counts no longer, at most {@linkcode RECORD_LIFE_MS_MAX} after `issuedMs`. What a Primary
-   * Spore holds stays: its proof is renewed in its place.
+   * From then on it counts no longer, at most {@linkcode RECORD_LIFE_MS_MAX} after `issuedMs`. A life of exactly that
+   * length has no end of its own: what a Primary Spore holds stays, its proof being renewed in its place.
    */
   readonly expiresMs: number;
 }

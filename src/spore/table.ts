@@ -89,10 +89,13 @@ export function horizonMs(version: Version): number {
 
 /** Whether a version has a value now: it is no tombstone and has not run out. */
 export function isAlive(version: Version, nowMs: number): boolean {
-  const { value, expiresMs } = version.spore.record;
+  const { value, issuedMs, expiresMs } = version.spore.record;
   if (value === undefined) return false;
-  // What a Primary Spore holds stays for as long as its proof is renewed.
-  return nowMs < expiresMs || version.proof?.tier === "primary" && nowMs < version.proof.untilMs;
+  if (nowMs < expiresMs) return true;
+  // A life of the greatest length is one without an end of its own: what a Primary Spore holds stays while its proof
+  // is renewed. A shorter one was meant.
+  return expiresMs - issuedMs === RECORD_LIFE_MS_MAX && version.proof?.tier === "primary" &&
+    nowMs < version.proof.untilMs;
 }
 
 interface Slot extends DigestItem {

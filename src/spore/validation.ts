@@ -8,7 +8,7 @@
 import { compareBytes } from "../core/bytes.ts";
 import { WireError } from "../core/codec.ts";
 import { isSigned } from "../core/envelope.ts";
-import { mayWrite } from "./keys.ts";
+import { mayWrite, ownerOf } from "./keys.ts";
 import type { WireVersion } from "./messages.ts";
 import { type RankProof, verifyProof } from "./proof.ts";
 import { openSpore, RECORD_LIFE_MS_MAX, type Spore } from "./record.ts";
@@ -108,8 +108,9 @@ export function checkVersion(wire: WireVersion, facts: SporeFacts, options: Chec
   const checked = wire.proof && (wire.proof === options.knownProof ? undefined : proofFault(spore, wire.proof, facts));
   const proof = checked ? undefined : wire.proof;
   if (record.seq < record.issuedMs) return no("spore-bad-seq", `number ${record.seq} is before ${record.issuedMs}`);
-  // What a majority of the issuers has in its state stands, whatever became of the author since.
-  const lifted = proof?.tier === "primary";
+  // What a majority of the issuers has in its state stands, whatever became of the author since; but what a node says
+  // of itself goes with the node.
+  const lifted = proof?.tier === "primary" && (ownerOf(record.key)?.kind !== "node" || !facts.revoked(key));
   if (!lifted) {
     if (facts.revoked(key)) return no("spore-revoked-author", `${spore.author} was removed`);
     // An issuer that has lifted it knows the author: a seed tells of services of members that joined meanwhile.

@@ -1,0 +1,491 @@
+import assert from "node:assert/strict";
+import { fromBase64Url, fromUtf8, toBase64Url, utf8 } from "../../src/core/bytes.ts";
+import { decodeCbor, encodeCbor } from "../../src/core/codec.ts";
+import { type KeyPair, keyPairFromSeed, sha256 } from "../../src/core/crypto.ts";
+import { LIMITS } from "../../src/core/limits.ts";
+import type { SporesStatus } from "../../src/agent/status.ts";
+import { loadSpores } from "../../src/agent/latent_store.ts";
+import {
+  confirmValue,
+  deltaAskValue,
+  digestAskValue,
+  pushValue,
+  readConfirmAnswer,
+  readDigestAnswer,
+  readPush,
+} from "../../src/spore/messages.ts";
+import { type RankStatement, signRank } from "../../src/spore/proof.ts";
+import { RECORD_LIFE_MS_MAX, sealSpore, type Spore } from "../../src/spore/record.ts";
+import type { Version } from "../../src/spore/table.ts";
+import { invite, join, network, type Node, type World } from "./attack_kit.ts";
+
+interface Row {
+  readonly key: string;
+  readonly tier: string;
+  readonly state: string;
+  readonly provisional: boolean;
+  readonly value?: string;
+  readonly seq: number;
+  readonly challenger?: { readonly confirmation: string };
+}
+
+/** A founder and some members that all see each other. */
+function forest(...names: readonly string[]): { readonly world: World; readonly alpha: Node; readonly others: Node[] } {
+  const { world, alpha } = network();
+  const others = names.map((name) => {
+    const node = world.add(name, name.startsWith("hypha") ? "hypha" : "rhizomorph");
+    join(node, invite(alpha).token);
+    assert.ok(node.isMember, `${name} has joined`);
+    return node;
+  });
+  world.run(30_000);
+  return { world, alpha, others };
+}
+
+/** The same, and the members cannot reach the Primary Spore, which is alpha. */
+function latentOnly(...names: readonly string[]): ReturnType<typeof forest> {
+  const all = forest(...names);
+  all.alpha.intercept = (method) => method === "primary.propose" ? "drop" : undefined;
+  return all;
+}
+
+const spores = (node: Node): SporesStatus => {
+  const status = node.agent.status({
+    nowMs: node.world.nowMs,
+    version: { version: "0.1.0", commit: "", builtAt: "", runtime: "" },
+    sources: [],
+    traffic: { bytesIn: 0, bytesOut: 0, callsIn: 0, callsOut: 0, channels: 0 },
+    refusals: {},
+    process: { pid: 1, rssBytes: 1, cpuMs: 1, uptimeMs: 1, openFiles: 1 },
+    components: [],
+    events: [],
+    config: { version: 1 },
+  });
+  return status.spores!;
+};
+
+const put = (node: Node, key: string, value: string, ttlMs?: number) =>
+  node.ask<{ readonly seq: number; readonly tier: string }>({
+    verb: "spore-put",
+    key,
+    value: toBase64Url(utf8(value)),
+    ...(ttlMs === undefined ? {} : { ttlMs }),
+  });
+
+function show(node: Node, key: string): Row | undefined {
+  const answer = node.control({ verb: "spore-show", key });
+  if (answer.ok) return answer.value as Row;
+  assert.equal(answer.error.code, "not-found");
+  return undefined;
+}
+
+/** What a node would use under a key. */
+function value(node: Node, key: string): string | undefined {
+  const row = show(node, key);
+  return row?.state === "live" ? fromUtf8(fromBase64Url(row.value!)!) : undefined;
+}
+
+function word(author: Node | KeyPair, of: Node, change: Partial<Spore["record"]> = {}): Spore {
+  const nowMs = of.world.nowMs;
+  const seq = change.seq ?? nowMs;
+  const pair = "seed" in author ? author : author.keyPair;
+  return sealSpore(
+    { key: "app/x", seq, value: utf8("a"), issuedMs: seq, expiresMs: seq + RECORD_LIFE_MS_MAX, ...change },
+    of.networkId,
+    pair,
+  );
+}
+
+/** A proof of rank by the founder, the only issuer. */
+function proven(spore: Spore, founder: Node, change: Partial<RankStatement> = {}): Version {
+  const statement: RankStatement = {
+    tier: "primary",
+    term: 9,
+    index: 1_000,
+    epoch: founder.epoch,
+    untilMs: founder.world.nowMs + 86_400_000,
+    ...change,
+  };
+  const subject = { networkId: founder.networkId, key: spore.record.key, hash: spore.hash };
+  return { spore, proof: { ...statement, signatures: [signRank(subject, statement, founder.keyPair)] } };
+}
+
+/** Hands versions to a node as if a member had sent them. */
+function push(to: Node, from: Node, ...versions: readonly Version[]) {
+  const answer = to.called(to.view(from, "inbound"), "spore.push", pushValue(versions));
+  to.world.run(0);
+  return answer;
+}
+
+const bare = (spore: Spore): Version => ({ spore, proof: undefined });
+
+Deno.test("[3.3b] Latent: what one member says all know, and what it deletes all forget", () => {
+  const { world, alpha, others } = forest("beta", "gamma", "delta");
+  const [beta] = others;
+  put(beta!, `node/${beta!.id}/load`, "7");
+  world.run(1_000);
+  for (const node of [alpha, ...others]) assert.equal(value(node, `node/${beta!.id}/load`), "7", node.name);
+  beta!.ask({ verb: "spore-delete", key: `node/${beta!.id}/load` });
+  world.run(1_000);
+  for (const node of [alpha, ...others]) {
+    assert.equal(value(node, `node/${beta!.id}/load`), undefined, node.name);
+    assert.equal(show(node, `node/${beta!.id}/load`)?.state, "deleted");
+  }
+});
+
+Deno.test("[3.3b] Latent: a broadcast that is lost is repaired by the digest", () => {
+  const { world, alpha, others: [beta] } = latentOnly("beta");
+  // Nothing but digests gets through.
+  const lost = (method: string) => method === "gossip" || method === "primary.propose" ? "drop" : undefined;
+  for (const node of [alpha, beta!]) {
+    node.intercept = lost;
+    const feed = node.feed.bind(node);
+    node.feed = (event) => event.type === "datagram" ? undefined : feed(event);
+  }
+  const key = `node/${beta!.id}/a`;
+  beta!.ask({ verb: "spore-put", key, value: toBase64Url(utf8("1")) });
+  assert.equal(value(alpha, key), undefined);
+  world.run(130_000);
+  assert.equal(value(alpha, key), "1");
+  const { lastSync, runs } = spores(beta!);
+  assert.ok(runs >= 2 && lastSync?.ok, JSON.stringify(lastSync));
+});
+
+Deno.test("[3.3e] Latent: who comes back after an hour is current within three seconds of its first channel", () => {
+  const { world, alpha, others: [beta, gamma] } = forest("beta", "gamma");
+  put(beta!, "app/before", "1");
+  put(gamma!, "app/deleted", "old");
+  world.run(10_000);
+  beta!.kill();
+  for (let i = 0; i < 40; i++) put(gamma!, `node/${gamma!.id}/n${i}`, `${i}`);
+  gamma!.ask({ verb: "spore-delete", key: "app/deleted" });
+  world.run(3_600_000);
+  beta!.boot();
+  const startMs = world.nowMs;
+  while (beta!.stage !== "verified" && world.nowMs < startMs + 60_000) world.run(50);
+  assert.equal(beta!.stage, "verified");
+  const backMs = world.nowMs;
+  while (spores(beta!).keys < spores(alpha).keys && world.nowMs < backMs + 10_000) world.run(50);
+  assert.ok(world.nowMs - backMs <= 3_000, `${world.nowMs - backMs} ms`);
+  assert.equal(value(beta!, `node/${gamma!.id}/n39`), "39");
+  assert.equal(value(beta!, "app/before"), "1");
+  assert.equal(show(beta!, "app/deleted")?.state, "deleted");
+});
+
+Deno.test("[3.4c] Latent: a newer word against a higher tier is used once its owner has confirmed it", () => {
+  const { world, alpha, others: [beta, gamma] } = latentOnly("beta", "gamma");
+  const key = `service/web/${beta!.id}`;
+  const agreed = proven(word(beta!, beta!, { key, value: utf8("10.0.0.1") }), alpha);
+  world.run(10);
+  push(gamma!, alpha, agreed);
+  assert.deepEqual([show(gamma!, key)!.tier, value(gamma!, key)], ["primary", "10.0.0.1"]);
+  // The service has moved and no primary can be asked: its node says so itself.
+  put(beta!, key, "10.0.0.2");
+  assert.equal(value(beta!, key), "10.0.0.2");
+  world.run(2_000);
+  const row = show(gamma!, key)!;
+  assert.equal(value(gamma!, key), "10.0.0.2");
+  assert.ok(row.provisional, "it is marked");
+  assert.equal(spores(gamma!).suspects.confirmed, 1);
+  // A proof for the new word ends the provisional state.
+  const next = beta!.agent.inspect().spores.versions(key).find((one) => !one.proof)!;
+  push(gamma!, alpha, proven(next.spore, alpha, { index: 1_001 }));
+  assert.deepEqual([show(gamma!, key)!.tier, show(gamma!, key)!.provisional], ["primary", false]);
+  assert.equal(spores(gamma!).suspects.confirmed, 0);
+});
+
+Deno.test("[3.4c] Latent: a newer word that its owner did not say is not used, counted, and held against it", () => {
+  const { world, alpha, others: [beta, gamma] } = latentOnly("beta", "gamma");
+  const key = `service/web/${beta!.id}`;
+  push(gamma!, alpha, proven(word(beta!, beta!, { key, value: utf8("10.0.0.1") }), alpha));
+  // Somebody has the key of beta and speaks in its name.
+  world.run(10);
+  const stolen = word(beta!.keyPair, beta!, { key, value: utf8("192.0.2.66"), seq: world.nowMs + 5 });
+  push(gamma!, alpha, bare(stolen));
+  assert.equal(value(gamma!, key), "10.0.0.1", "not used before it was asked about");
+  world.run(2_000);
+  assert.equal(value(gamma!, key), "10.0.0.1");
+  assert.equal(show(gamma!, key)?.challenger?.confirmation, "denied");
+  const { suspects, refusals } = spores(gamma!);
+  assert.equal(suspects.denied, 1);
+  assert.equal(refusals["spore-denied"], 1);
+});
+
+Deno.test("[3.4c] Latent: a node overtakes what is said in its name", () => {
+  const { world, alpha, others: [beta, gamma] } = latentOnly("beta", "gamma");
+  const key = `service/web/${beta!.id}`;
+  const { seq } = put(beta!, key, "10.0.0.1");
+  world.run(1_000);
+  push(gamma!, alpha, bare(word(beta!.keyPair, beta!, { key, value: utf8("192.0.2.66"), seq: seq + 60_000 })));
+  world.run(2_000);
+  for (const node of [alpha, beta!, gamma!]) {
+    assert.equal(value(node, key), "10.0.0.1", node.name);
+    assert.equal(show(node, key)!.seq, seq + 60_001);
+  }
+  assert.equal(beta!.lines(/AUDIT spore-not-mine/).length, 1);
+});
+
+Deno.test("[3.4c] Latent: whom nobody can ask about is not used", () => {
+  const { world, alpha, others: [beta, gamma] } = forest("beta", "gamma");
+  const key = `service/web/${beta!.id}`;
+  push(gamma!, alpha, proven(word(beta!, beta!, { key, value: utf8("10.0.0.1") }), alpha));
+  const moved = word(beta!, beta!, { key, value: utf8("10.0.0.2"), seq: world.nowMs + 5 });
+  beta!.kill();
+  world.run(1_000);
+  push(gamma!, alpha, bare(moved));
+  world.run(90_000);
+  assert.equal(value(gamma!, key), "10.0.0.1");
+  assert.equal(show(gamma!, key)?.challenger?.confirmation, "unanswered");
+});
+
+Deno.test("[3.4c] Latent: what is dated ahead waits, is told to nobody, and counts once its time has come", () => {
+  const { world, alpha, others: [beta, gamma] } = forest("beta", "gamma");
+  const ahead = word(beta!, beta!, { key: "app/ahead", seq: world.nowMs + 3_600_000 });
+  push(gamma!, beta!, bare(ahead));
+  world.run(5_000);
+  assert.equal(value(gamma!, "app/ahead"), undefined);
+  assert.equal(value(alpha, "app/ahead"), undefined);
+  assert.equal(spores(gamma!).suspects.denied, 1, "beta did not say it, as far as it knows");
+  world.run(3_600_000);
+  assert.equal(value(gamma!, "app/ahead"), "a");
+  assert.equal(spores(gamma!).suspects.denied, 0);
+});
+
+Deno.test("[3.4b] Latent: a record that was tampered with is refused, and counted against who passed it on", () => {
+  const { alpha, others: [beta, gamma] } = forest("beta", "gamma");
+  const good = word(beta!, beta!);
+  const payload = good.envelope.payload.slice();
+  payload[payload.length - 3]! ^= 1;
+  const bad = { ...good, envelope: { ...good.envelope, payload } };
+  push(gamma!, alpha, bare(bad), bare(word(keyPairFromSeed(sha256(utf8("stranger"))), beta!)));
+  assert.equal(value(gamma!, "app/x"), undefined);
+  const { refusals } = spores(gamma!);
+  assert.equal((refusals["spore-tampered"] ?? 0) + (refusals["spore-malformed"] ?? 0), 1);
+  assert.equal(refusals["spore-unknown-author"], 1);
+  assert.ok(gamma!.lines(/REFUSED spore-/).length >= 2);
+});
+
+Deno.test("[3.4b] Latent: two words under one number are evidence, kept and told once", () => {
+  const { others: [beta, gamma] } = forest("beta", "gamma");
+  const [a, b] = ["a", "b"].map((text) =>
+    word(beta!, beta!, { key: "app/two", value: utf8(text), seq: beta!.world.nowMs })
+  );
+  push(gamma!, beta!, bare(a!));
+  push(gamma!, beta!, bare(b!));
+  push(gamma!, beta!, bare(a!));
+  push(gamma!, beta!, bare(b!));
+  assert.equal(spores(gamma!).equivocations, 1);
+  assert.equal(gamma!.lines(/AUDIT spore-equivocation/).length, 1);
+});
+
+Deno.test("[3.4e] Latent: the words of a removed node go everywhere, what the primaries hold of it stays", () => {
+  const { world, alpha, others: [beta, gamma] } = latentOnly("beta", "gamma");
+  put(beta!, `node/${beta!.id}/load`, "7");
+  const agreed = proven(word(beta!, beta!, { key: "app/agreed" }), alpha);
+  push(gamma!, beta!, agreed);
+  world.run(1_000);
+  assert.equal(value(gamma!, `node/${beta!.id}/load`), "7");
+  alpha.ask({ verb: "node-remove", node: "beta" });
+  world.run(2_000);
+  for (const node of [alpha, gamma!]) {
+    assert.equal(value(node, `node/${beta!.id}/load`), undefined, node.name);
+    assert.equal(value(node, "app/agreed"), "a", node.name);
+  }
+  push(gamma!, alpha, bare(word(beta!.keyPair, beta!, { key: "app/late" })));
+  assert.equal(spores(gamma!).refusals["spore-revoked-author"], 1);
+});
+
+Deno.test("[3.4e] Latent: who may not write under a key is told so, and nothing is sent", () => {
+  const { alpha, others: [beta] } = forest("beta");
+  const refusal = (key: string) => {
+    const answer = beta!.control({ verb: "spore-put", key, value: "" });
+    return answer.ok ? "written" : answer.error.code;
+  };
+  assert.equal(refusal("net/policy"), "not-allowed");
+  assert.equal(refusal(`node/${alpha.id}/load`), "not-allowed");
+  assert.equal(refusal("elsewhere/x"), "bad-request");
+  assert.equal(refusal("app/x"), "written");
+  // An issuer takes out what it may not write.
+  put(beta!, `service/web/${beta!.id}`, "a");
+  beta!.world.run(1_000);
+  alpha.ask({ verb: "spore-delete", key: `service/web/${beta!.id}` });
+  beta!.world.run(1_000);
+  assert.equal(value(beta!, `service/web/${beta!.id}`), undefined);
+});
+
+Deno.test("Latent: an own word is stored before it leaves, and its number goes on after a restart", () => {
+  const { world, others: [beta] } = forest("beta");
+  const key = `node/${beta!.id}/load`;
+  const { seq } = put(beta!, key, "7");
+  const stored = loadSpores(beta!.store);
+  assert.deepEqual(stored.own.map((one) => [one.key, one.seq, one.refresh]), [[key, seq, true]]);
+  assert.deepEqual(stored.versions.map((one) => one.spore.record.seq), [seq]);
+  beta!.kill();
+  beta!.boot();
+  world.run(10_000);
+  assert.equal(value(beta!, key), "7");
+  assert.ok(put(beta!, key, "8").seq > seq);
+});
+
+Deno.test("[3.5c] Latent: others' words are stored some seconds later, short-lived ones not at all", () => {
+  const { world, others: [beta, gamma] } = latentOnly("beta", "gamma");
+  const names = () => loadSpores(gamma!.store).versions.map((one) => one.spore.record.key);
+  put(beta!, `node/${beta!.id}/long`, "1");
+  put(beta!, `node/${beta!.id}/short`, "1", 60_000);
+  world.run(500);
+  assert.deepEqual(names(), []);
+  world.run(10_000);
+  assert.deepEqual(names(), [`node/${beta!.id}/long`]);
+  assert.equal(value(gamma!, `node/${beta!.id}/short`), "1");
+  world.run(60_000);
+  assert.equal(show(gamma!, `node/${beta!.id}/short`)?.state, "expired");
+});
+
+Deno.test("[3.5c] Latent: what this node says is said again at half its life, what has a life of its own is not", () => {
+  const { world, alpha, others: [beta] } = latentOnly("beta");
+  const [kept, gone] = [`node/${beta!.id}/kept`, `node/${beta!.id}/gone`];
+  const first = put(beta!, kept, "1").seq;
+  put(beta!, gone, "1", 3 * 86_400_000);
+  world.run(1_000);
+  // Credentials run out meanwhile and are renewed: a few minutes for that.
+  world.nowMs += 8 * 86_400_000;
+  world.run(300_000);
+  assert.equal(show(alpha, gone)?.state, "expired");
+  const row = show(alpha, kept)!;
+  assert.equal(row.state, "live");
+  assert.ok(row.seq > first, "a newer word");
+});
+
+Deno.test("[3.3e] Latent: a Hypha keeps services, net and its own, and asks others for the rest", () => {
+  const { world, alpha, others: [beta, hypha] } = forest("beta", "hypha-1");
+  put(beta!, `node/${beta!.id}/load`, "7");
+  put(beta!, `service/web/${beta!.id}`, "10.0.0.1");
+  put(alpha, "net/policy", "p");
+  put(hypha!, `node/${hypha!.id}/own`, "mine");
+  world.run(70_000);
+  const kept = hypha!.agent.inspect().spores.keys("").sort();
+  assert.deepEqual(kept, ["net/policy", `node/${hypha!.id}/own`, `service/web/${beta!.id}`]);
+  assert.ok(spores(hypha!).partial);
+  assert.equal(value(alpha, `node/${hypha!.id}/own`), "mine");
+  // Asked of a member that keeps all, and checked like anything else.
+  assert.equal(value(hypha!, `node/${beta!.id}/load`), "7");
+  const listed = hypha!.ask<{ readonly rows: readonly Row[] }>({ verb: "spore-list", prefix: "node/" });
+  assert.equal(listed.rows.length, 2);
+  assert.deepEqual(hypha!.agent.inspect().spores.keys("").sort(), kept, "and nothing more is kept");
+});
+
+Deno.test("[3.5b] Latent: a member that sends more than can be checked is cut short and counted, others are not", () => {
+  const { alpha, others: [beta, gamma] } = forest("beta", "gamma");
+  const base = word(beta!, beta!);
+  const junk = Array.from({ length: 250 }, (_, i) => ({
+    ...base,
+    envelope: {
+      ...base.envelope,
+      payload: encodeCbor({ ...decodeCbor(base.envelope.payload) as object, n: 1e12 + i }),
+    },
+  }));
+  for (let i = 0; i < 20; i++) push(gamma!, beta!, ...junk.map(bare));
+  const { refusals, verified } = spores(gamma!);
+  assert.ok((refusals["spore-tampered"] ?? 0) <= 4_200, `${refusals["spore-tampered"]} checked`);
+  assert.ok((refusals["spore-rate-limited"] ?? 0) >= 800);
+  assert.ok(verified < 4_300);
+  assert.equal(gamma!.called(gamma!.view(beta!, "inbound"), "spore.digest", digestAskValue({ parts: [] }))?.ok, false);
+  push(gamma!, alpha, bare(word(alpha, alpha, { key: "app/fine" })));
+  assert.equal(value(gamma!, "app/fine"), "a");
+});
+
+Deno.test("[3.5d] Latent: only members are answered, and only what reads", () => {
+  const { others: [beta] } = forest("beta");
+  const stranger = beta!.strangerOf(keyPairFromSeed(sha256(utf8("stranger"))));
+  for (const method of ["spore.push", "spore.digest", "spore.delta", "spore.confirm", "spore.read"]) {
+    const answer = beta!.called(stranger, method, { v: 1 });
+    assert.ok(answer && !answer.ok && answer.code === "not-a-member", method);
+    const member = beta!.called(beta!.view([...beta!.peers.values()][0]!, "inbound"), method, { v: 1, g: 7, k: "no" });
+    if (method !== "spore.digest") assert.ok(member && !member.ok && member.code === "bad-request", method);
+  }
+});
+
+Deno.test("[3.4c] Latent: an author answers for its word, an issuer for what issuers order", () => {
+  const { world, alpha, others: [beta, gamma] } = forest("beta", "gamma");
+  const key = `service/web/${beta!.id}`;
+  put(beta!, key, "a");
+  world.run(1_000);
+  const standing = (node: Node, key: string, hash: Uint8Array) => {
+    const answer = node.called(node.view(gamma!, "inbound"), "spore.confirm", confirmValue(key, hash));
+    assert.ok(answer?.ok);
+    return readConfirmAnswer(answer.body, "answer").s;
+  };
+  const { hash } = beta!.agent.inspect().spores.get(key)!.winner.spore;
+  assert.equal(standing(beta!, key, hash), "current");
+  assert.equal(standing(beta!, key, new Uint8Array(32)), "replaced");
+  assert.equal(standing(beta!, "app/none", hash), "unknown");
+  // It is not alpha's to say.
+  assert.equal(standing(alpha, key, hash), "unknown");
+  put(alpha, "net/x", "a");
+  const ordered = alpha.agent.inspect().spores.get("net/x")!.winner.spore.hash;
+  assert.equal(standing(alpha, "net/x", ordered), "current");
+  assert.equal(standing(alpha, "net/x", hash), "replaced");
+});
+
+Deno.test("[3.5e] Latent: spore-diff shows what two nodes do not share, and changes nothing", () => {
+  const { world, alpha, others: [beta, gamma] } = latentOnly("beta", "gamma");
+  const both = `node/${beta!.id}/both`;
+  put(beta!, both, "1");
+  world.run(2_000);
+  const diff = () =>
+    gamma!.ask<{
+      readonly same: boolean;
+      readonly differences: readonly { readonly key: string; readonly here?: Row; readonly there?: Row }[];
+    }>({ verb: "spore-diff", node: "alpha" });
+  assert.equal(diff().same, true);
+  // Told to one only, and kept from going on.
+  const [only, changed] = [word(beta!, beta!, { key: "app/only" }), word(beta!, beta!, { key: both })];
+  gamma!.agent.inspect().spores.merge(bare(only), world.nowMs);
+  alpha.agent.inspect().spores.merge(bare(changed), world.nowMs);
+  const { same, differences } = diff();
+  assert.equal(same, false);
+  assert.deepEqual(differences.map((one) => [one.key, one.here?.seq, one.there?.seq]), [
+    ["app/only", only.record.seq, undefined],
+    [both, gamma!.agent.inspect().spores.get(both)!.winner.spore.record.seq, changed.record.seq],
+  ]);
+  assert.equal(alpha.agent.inspect().spores.get("app/only"), undefined);
+});
+
+Deno.test("[3.4d] Latent: spore-verify checks everything again, and finds what was changed in memory", () => {
+  const { others: [beta] } = forest("beta");
+  put(beta!, "app/x", "1");
+  put(beta!, "app/y", "2");
+  const verify = () => {
+    const answer = beta!.ask<{ readonly checked: number; readonly bad: readonly string[] }>({ verb: "spore-verify" });
+    return [answer.checked, answer.bad];
+  };
+  assert.deepEqual(verify(), [2, []]);
+  beta!.agent.inspect().spores.get("app/x")!.winner.spore.envelope.payload[9]! ^= 1;
+  assert.deepEqual(verify(), [2, ["app/x: spore-tampered"]]);
+});
+
+Deno.test("[3.5b] Latent: a delta answers within its bounds, and says how far it came", () => {
+  const { world, alpha, others: [beta] } = forest("beta");
+  for (let i = 0; i < 30; i++) put(beta!, `node/${beta!.id}/n${i}`, "x".repeat(8_000));
+  world.run(2_000);
+  const ask = (node: number) => {
+    const answer = alpha.called(
+      alpha.view(beta!, "inbound"),
+      "spore.digest",
+      digestAskValue({ parts: [{ zone: 0, node }] }),
+    );
+    assert.ok(answer?.ok);
+    return readDigestAnswer(answer.body, "answer");
+  };
+  const children = Array.from({ length: 16 }, (_, i) => ask(1 + i)).flat();
+  const lists = children.filter((part) => part.list && part.list.length > 0);
+  const answer = alpha.called(alpha.view(beta!, "inbound"), "spore.delta", deltaAskValue([], lists));
+  assert.ok(answer?.ok);
+  const body = answer.body as { readonly g: readonly unknown[]; readonly k: number };
+  const wanted = lists.reduce((sum, one) => sum + one.list!.length / 8, 0);
+  assert.equal(wanted, 30);
+  assert.ok(body.k < wanted && body.g.length === body.k && body.k >= 10, `${body.k} of ${wanted}`);
+  assert.ok(encodeCbor(answer.body).length < 150_000);
+  assert.equal(readPush({ v: 1, g: body.g as never }, "g").length, body.k);
+  assert.ok(LIMITS.frameBytesMax > 150_000);
+});
