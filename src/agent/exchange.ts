@@ -114,6 +114,8 @@ export class Exchange {
   readonly #introduceAgainMs = new Map<string, number>();
   /** Introductions to an open channel that failed in a row. */
   readonly #introduceFailures = new Map<string, number>();
+  /** Nodes that we are showing ourselves to just now. */
+  readonly #greeting = new Set<string>();
 
   constructor(
     readonly ctx: Context,
@@ -266,10 +268,18 @@ export class Exchange {
     return Math.min(this.#nextSyncMs, ...this.#introduceAgainMs.values());
   }
 
+  /** Whether a node has just refused us: it is asked again when its time has come, and not for every other reason. */
+  refusedBy(nodeId: string): boolean {
+    return this.#introduceFailures.has(nodeId);
+  }
+
   /** Introduces ourselves and compares notes; tried again later where it fails. */
   greet(nodeId: string): void {
     this.#introduceAgainMs.delete(nodeId);
+    if (this.#greeting.has(nodeId)) return;
+    this.#greeting.add(nodeId);
     this.introduce(nodeId, (result) => {
+      this.#greeting.delete(nodeId);
       if (result.ok) return this.syncWith(nodeId);
       const session = this.ctx.sessions.get(nodeId);
       this.ctx.refuse(causeCode(result.code), session?.peer.remoteAddress ?? nodeId);
@@ -298,6 +308,7 @@ export class Exchange {
 
   /** A channel has closed. */
   closed(nodeId: string): void {
+    this.#greeting.delete(nodeId);
     this.#introduceAgainMs.delete(nodeId);
     this.#introduceFailures.delete(nodeId);
   }

@@ -12,6 +12,7 @@ import { epochHash } from "../../src/identity/authority.ts";
 import { CLOCK_SKEW_MS, openCredential } from "../../src/identity/credential.ts";
 import { openMember } from "../../src/membership/record.ts";
 import type { Member } from "../../src/membership/table.ts";
+import { RaftChecker } from "./raft_checker.ts";
 import type { Host, World } from "./world.ts";
 
 /** Steps that one agent may take in one simulated second: past it, something spins. */
@@ -23,6 +24,8 @@ export const STEPS_PER_SECOND_AND_HOST_MAX = 40;
 /** Checks the safety of a world, host by host as they step. */
 export class Checkers {
   world: World | undefined;
+  /** Of each network's Primary Spore. */
+  readonly raft = new Map<string, RaftChecker>();
   /** Hash of each epoch of each network, by the first who had it. */
   readonly #epochs = new Map<string, string>();
   /** Every key that was ever an issuer, by network. */
@@ -38,13 +41,16 @@ export class Checkers {
   /** Whether the genesis key is used on both sides of a split: then, and only then, a chain may fork. */
   forksExpected = false;
 
+  /** Something does not hold. */
+  fail(host: Host, what: string): never {
+    throw new Error(`SAFETY: ${host.name}: ${what}\n${this.world?.describe()}\n${this.world?.recent()}`);
+  }
+
   /** Throws where something that must hold does not. */
   readonly check = (host: Host): void => {
-    const { state, sessions } = host.view;
+    const { state, sessions, primary, spores } = host.view;
     const network = state.network;
-    const fail = (what: string): never => {
-      throw new Error(`SAFETY: ${host.name}: ${what}\n${this.world?.describe()}\n${this.world?.recent()}`);
-    };
+    const fail = (what: string): never => this.fail(host, what);
     const nowMs = this.world!.local(host);
 
     const stepsMax = STEPS_PER_SECOND_MAX + STEPS_PER_SECOND_AND_HOST_MAX * this.world!.hosts.length;
@@ -57,11 +63,18 @@ export class Checkers {
     if (host.view.candidates > LIMITS.candidatesMax) fail("too many candidates");
     if (sessions.size > LIMITS.channelsMax) fail("too many sessions");
 
+    if (spores.size > LIMITS.sporesMax || spores.bytes > LIMITS.sporeBytesMax) fail("too many spores");
     if (!network) {
       if (state.members.size > 0) fail("members without a network");
       return;
     }
     const name = toHex(network.networkId);
+    if (primary) {
+      let raft = this.raft.get(name);
+      if (!raft) this.raft.set(name, raft = new RaftChecker());
+      const wrong = raft.check(primary, host.life);
+      if (wrong) fail(wrong);
+    }
     const chain = network.chain;
     if (chain && !this.#checkedChains.has(chain)) {
       this.#checkedChains.add(chain);

@@ -1,39 +1,82 @@
 /**
  * Endless runs of the simulator.
  *
- * usage: deno task sim [--seed=N] [--nodes=N] [--steps=N] [--count=N]
+ * usage: deno task sim [--seed=N] [--count=N] [--nodes=N] [--steps=N] [--faults=A,B|none] [--history=FILE]
  *
- * With `--seed` that one seed runs; without, seeds from the clock on, until one fails or `--count` have passed.
+ * With `--seed` that one seed runs (with `--count` those after it as well); without, seeds from the clock on, until
+ * one fails or `--count` have passed. `--history FILE` writes what the clients of the last run did, a line of JSON
+ * for each call and each answer, for a linearizability checker. `--keep-going` prints what fails and goes on.
  *
  * @module
  */
 
+import { parseArgs } from "node:util";
+import { type Fault, FAULTS } from "./faults.ts";
 import { runSwarm } from "./swarm.ts";
 
-function flag(name: string): number | undefined {
-  const given = Deno.args.find((arg) => arg.startsWith(`--${name}=`));
+function whole(name: string, given: string | undefined): number | undefined {
   if (given === undefined) return undefined;
-  const value = Number(given.slice(name.length + 3));
+  const value = Number(given);
   if (!Number.isSafeInteger(value) || value < 0) throw new TypeError(`Cannot read --${name}: wanted a whole number`);
   return value;
 }
 
+function faultsIn(given: string): readonly Fault[] {
+  if (given === "none") return [];
+  return given.split(",").map((name) => {
+    const fault = FAULTS.find((one) => one === name);
+    if (!fault) throw new TypeError(`Cannot read --faults "${name}": wanted some of ${FAULTS.join(", ")}, or none`);
+    return fault;
+  });
+}
+
 if (import.meta.main) {
-  const [seed, nodes, steps] = [flag("seed"), flag("nodes"), flag("steps")];
-  const count = flag("count") ?? (seed === undefined ? Infinity : 1);
+  const { values } = parseArgs({
+    args: Deno.args,
+    options: {
+      seed: { type: "string" },
+      count: { type: "string" },
+      nodes: { type: "string" },
+      steps: { type: "string" },
+      faults: { type: "string" },
+      history: { type: "string" },
+      "keep-going": { type: "boolean" },
+    },
+  });
+  const [seed, nodes, steps] = (["seed", "nodes", "steps"] as const).map((name) => whole(name, values[name]));
+  const count = whole("count", values.count) ?? (seed === undefined ? Infinity : 1);
   const first = seed ?? Date.now() % 2 ** 32;
+  let failed = 0;
   for (let i = 0; i < count; i++) {
-    const result = runSwarm({
-      seed: (first + i) % 2 ** 32,
-      ...(nodes === undefined ? {} : { nodes }),
-      ...(steps === undefined ? {} : { steps }),
-    });
-    console.log(
-      `seed ${result.seed}: ${result.nodes} nodes, ${result.issuers} issuers, ${result.agentSteps} steps, ` +
-        `faults for ${Math.round(result.faultsMs / 1000)} s, whole again after ${
-          Math.round(result.healMs / 1000)
-        } s, ` +
-        `at most ${result.stepsPerSecondMax} steps a second, trace ${result.traceHash.slice(0, 16)}`,
-    );
+    const startMs = performance.now();
+    try {
+      const result = runSwarm({
+        seed: (first + i) % 2 ** 32,
+        ...(nodes === undefined ? {} : { nodes }),
+        ...(steps === undefined ? {} : { steps }),
+        ...(values.faults === undefined ? {} : { faults: faultsIn(values.faults) }),
+      });
+      const seconds = (ms: number) => `${Math.round(ms / 1000)} s`;
+      console.log(
+        `seed ${result.seed}: ${result.nodes} nodes, ${result.issuers} issuers, ${result.agentSteps} steps, faults (${
+          result.faults.join(" ")
+        }) for ${seconds(result.faultsMs)}, whole again after ${
+          seconds(result.healMs)
+        }, ${result.elections} elections, ` +
+          `${result.committed} committed, ${result.answered} answered, ${result.records} records, at most ` +
+          `${result.stepsPerSecondMax} steps a second, trace ${result.traceHash} in ${
+            seconds(performance.now() - startMs)
+          }`,
+      );
+      if (values.history !== undefined) {
+        Deno.writeTextFileSync(values.history, result.history.map((one) => JSON.stringify(one) + "\n").join(""));
+      }
+    } catch (error) {
+      if (!values["keep-going"]) throw error;
+      failed += 1;
+      const text = error instanceof Error ? error.message : String(error);
+      console.log(text.split("\n").slice(0, 6).map((line) => line.slice(0, 300)).join("\n"));
+    }
   }
+  if (failed > 0) console.log(`${failed} of ${count} failed`);
 }

@@ -1,6 +1,6 @@
 /**
- * One run of the simulator: a network whose shape, weather and accidents follow from a seed; first safety under
- * faults, then liveness once they stop.
+ * One run of the simulator: a network whose shape, weather, accidents and clients follow from a seed; first safety
+ * under faults, then liveness once they stop.
  *
  * @module
  */
@@ -8,15 +8,22 @@
 import { publicKeyOf } from "../../src/core/ids.ts";
 import { type Rng, seededRng, shuffled } from "../../src/core/rng.ts";
 import { Checkers } from "./checkers.ts";
-import { type Host, World, WORLD_START_MS } from "./world.ts";
+import { Clients } from "./clients.ts";
+import { accident, type Fault, faultsOf } from "./faults.ts";
+import type { HistoryLine } from "./history.ts";
+import { checkLinearizable } from "./linearizable.ts";
+import { Records } from "./records.ts";
+import { type Host, World } from "./world.ts";
 
 /** Options of {@linkcode runSwarm}. */
 export interface SwarmOptions {
   readonly seed: number;
-  /** Machines, at least 2. @default 3 to 6, from the seed */
+  /** Machines, at least 2. @default 3 to 100, from the seed: most runs are small */
   readonly nodes?: number;
-  /** Accidents before the weather clears. @default 10 to 30, from the seed */
+  /** Accidents before the weather clears. @default 8 to 24, from the seed */
   readonly steps?: number;
+  /** Kinds of faults. @default some of them, from the seed */
+  readonly faults?: readonly Fault[];
   /** A further checker after every step of an agent. */
   readonly check?: (host: Host) => void;
 }
@@ -26,193 +33,399 @@ export interface SwarmResult {
   readonly seed: number;
   readonly nodes: number;
   readonly issuers: number;
+  readonly faults: readonly Fault[];
   readonly accidents: readonly string[];
   readonly traceHash: string;
   readonly agentSteps: number;
-  /** Simulated time under faults and until all saw each other. */
+  /** Simulated time under faults and until all was whole. */
   readonly faultsMs: number;
   readonly healMs: number;
   readonly stepsPerSecondMax: number;
+  /** Of the Primary Spore: elections won, entries committed, answers that clients got. */
+  readonly elections: number;
+  readonly committed: number;
+  readonly answered: number;
+  /** Records of the Latent Spore that were acknowledged. */
+  readonly records: number;
+  /** What the clients did and were told. */
+  readonly history: readonly HistoryLine[];
 }
 
-/** Within this time after the last fault every node is verified and sees every other one. */
+/** Within this time after the last fault all are verified, see each other, agree and hold the same records. */
 export const HEAL_WITHIN_MS = 10 * 60_000;
+
+/** Steps of an agent in a second while nothing happens. */
+const IDLE_STEPS_MAX = 15;
 
 /** Runs one seed. @throws {Error} Where a checker fails or the network does not come together again. */
 export function runSwarm(options: SwarmOptions): SwarmResult {
-  const { seed } = options;
-  const rng = seededRng(seed ^ 0x5eed);
-  const nodes = options.nodes ?? 3 + rng.below(4);
-  const steps = options.steps ?? 10 + rng.below(21);
-  const checkers = new Checkers();
-  const world = new World({
-    seed,
-    latencyMs: [{ min: 1, max: 5 }, { min: 1, max: 60 }, { min: 20, max: 800 }][rng.below(3)]!,
-    lossPpm: [0, 20_000, 150_000][rng.below(3)]!,
-    lan: rng.below(2) === 0,
-    check: (host) => {
-      checkers.check(host);
-      options.check?.(host);
-    },
-  });
-  checkers.world = world;
-  const accidents: string[] = [];
-  // Where credentials last an hour only, they run out behind partitions and while machines are off.
-  const credentialLifetimeMs = rng.below(3) === 0 ? 3_600_000 : 86_400_000;
+  const run = new Run(options);
   try {
-    const hosts = Array.from({ length: nodes }, (_, i) =>
-      world.addHost(`n${i}`, {
-        // Within what the protocol says of honest clocks: five minutes between any two.
-        clockOffsetMs: rng.below(2) === 0 ? 0 : rng.below(120_000) - 60_000,
-        driftPpm: rng.below(3) === 0 ? rng.below(200) - 100 : 0,
-        config: { credentialLifetimeMs },
-      }));
-    const [founder, ...others] = hosts as [Host, ...Host[]];
-    world.boot(founder);
-    world.ask(founder, { verb: "init", name: "forest", approval: false });
-    world.run(1_000);
-    const approval = rng.below(4) === 0;
-    const token = (role: "sclerotium" | undefined, uses: number) => {
-      const given = world.ask<{ token: string; id: string }>(founder, {
-        verb: "invite-create",
-        uses,
-        approval,
-        ...(role ? { role } : {}),
-      });
-      checkers.uses.set(given.id, uses);
-      return given.token;
-    };
-    const sclerotia = rng.below(Math.min(4, others.length) + 1);
-    const tokens = [
-      ...(sclerotia > 0 ? Array.from({ length: sclerotia }, ((t) => () => t)(token("sclerotium", sclerotia))) : []),
-      ...(others.length > sclerotia
-        ? Array.from(
-          { length: others.length - sclerotia },
-          ((t) => () => t)(token(undefined, others.length - sclerotia)),
-        )
-        : []),
-    ];
-    const joins = new Map(others.map((host, i) => [host, tokens[i]!]));
-    const asked = new Set<Host>();
-    const ask = (host: Host) => {
-      if (!host.agent) world.boot(host);
-      world.dispatch(host, {
-        type: "control",
-        nowMs: world.local(host),
-        controlId: 0,
-        request: { verb: "join", invite: joins.get(host)! },
-      });
-      asked.add(host);
-    };
-    const approve = () => {
-      if (!founder.agent) return;
-      for (const one of founder.view.state.pending.values()) {
-        if (one.decision !== "waiting") continue;
-        world.dispatch(founder, {
-          type: "control",
-          nowMs: world.local(founder),
-          controlId: 0,
-          request: { verb: "node-approve", node: one.nodeId },
-        });
-      }
-    };
-    const startMs = world.nowMs;
-    const waiting = shuffled(others, rng);
-    const removed = new Set<Host>();
-    const remove = () => {
-      const victim = others[rng.below(others.length)]!;
-      const by = hosts.filter((host) =>
-        host.agent && host !== victim && host.view.state.isIssuer && !removed.has(host)
-      );
-      const issuer = by[rng.below(Math.max(1, by.length))];
-      if (removed.size > 0 || !victim.nodeId || !issuer?.view.state.members.get(victim.nodeId)) return "nothing";
-      removed.add(victim);
-      world.dispatch(issuer, {
-        type: "control",
-        nowMs: world.local(issuer),
-        controlId: 0,
-        request: { verb: "node-remove", node: victim.nodeId },
-      });
-      return `${issuer.name} removes ${victim.name}`;
-    };
-    for (let i = 0; i < steps; i++) {
-      // Joins come in between the accidents; some wait until the weather is clear.
-      if (waiting.length > 0 && rng.below(2) === 0) {
-        accidents.push(`join ${waiting.at(-1)!.name}`);
-        ask(waiting.pop()!);
-      } else if (rng.below(20) === 0) accidents.push(remove());
-      else accidents.push(accident(world, hosts, checkers, rng));
-      const long = credentialLifetimeMs === 3_600_000 && rng.below(15) === 0;
-      world.run(long ? 4_200_000 : [200, 2_000, 10_000, 40_000, 120_000][rng.below(5)]! + rng.below(1_000));
-      approve();
-    }
-    accidents.push("clear");
-    world.heal();
-    world.lossPpm = 0;
-    world.latencyMs = { min: 1, max: 20 };
-    for (const host of hosts) {
-      host.diesAfter = undefined;
-      if (!host.agent) world.boot(host);
-      // What is not durable is not promised: whoever lost the invite before it was stored is asked again.
-      if (host !== founder && !host.view.state.network) ask(host);
-    }
-    const faultsMs = world.nowMs - startMs;
-    // A removal that its issuer had not stored when it died never was.
-    for (const host of removed) {
-      if (!hosts.some((other) => other !== host && revokes(other, host))) removed.delete(host);
-    }
-    const stay = hosts.filter((host) => !removed.has(host));
-    let approveMs = 0;
-    const together = () => {
-      if (approval && world.nowMs >= approveMs) {
-        approveMs = world.nowMs + 1_000;
-        approve();
-      }
-      return stay.every((host) => sees(host, stay)) &&
-        [...removed].every((host) => stay.every((other) => revokes(other, host)));
-    };
-    const healMs = world.until("all verified, all see each other", together, HEAL_WITHIN_MS);
-    // And it stays so: nothing flaps, nothing spins.
-    const before = world.steps;
-    world.run(120_000);
-    if (!stay.every((host) => sees(host, stay))) throw new Error(`It does not last\n${world.describe()}`);
-    const idle = (world.steps - before) / hosts.length / 120;
-    if (idle > 5) {
-      throw new Error(
-        `${idle.toFixed(1)} steps a second and node while nothing happens\n${world.describe()}\n${world.recent()}`,
-      );
-    }
-    return {
-      seed,
-      nodes,
-      issuers: founder.view.state.network!.chain!.issuers.length,
-      accidents,
-      traceHash: world.traceHash(),
-      agentSteps: world.steps,
-      faultsMs,
-      healMs,
-      stepsPerSecondMax: Math.max(...hosts.map((host) => host.stepsPerSecondMax)),
-    };
+    return run.run();
   } catch (error) {
-    const at = world.nowMs - WORLD_START_MS;
     const flags = (options.nodes ? ` --nodes=${options.nodes}` : "") +
-      (options.steps ? ` --steps=${options.steps}` : "");
+      (options.steps ? ` --steps=${options.steps}` : "") +
+      (options.faults ? ` --faults=${options.faults.join(",") || "none"}` : "");
     throw new Error(
-      `Seed ${seed} failed at ${at} ms; replay it with: deno task sim --seed=${seed}${flags}\n` +
-        `accidents: ${accidents.join("; ")}\n${error instanceof Error ? error.message : error}`,
+      `Seed ${options.seed} failed at ${run.world.sinceMs} ms; replay it with: ` +
+        `deno task sim --seed=${options.seed}${flags}\n` +
+        `faults: ${[...run.faults].join(" ")}\naccidents: ${run.accidents.join("; ")}\n${
+          error instanceof Error ? error.message : error
+        }`,
       { cause: error },
     );
   }
 }
 
-/** Whether a host is verified and has a session with every other one. */
+class Run {
+  readonly world: World;
+  readonly faults: ReadonlySet<Fault>;
+  readonly accidents: string[] = [];
+  readonly #seed: number;
+  readonly #rng: Rng;
+  readonly #steps: number;
+  readonly #checkers = new Checkers();
+  readonly #clients: Clients;
+  readonly #records: Records;
+  readonly #hosts: readonly Host[];
+  readonly #founder: Host;
+  readonly #joins = new Map<Host, string>();
+  readonly #removed = new Set<Host>();
+  readonly #approval: boolean;
+  readonly #expiry: boolean;
+  #wipes = 0;
+
+  constructor(options: SwarmOptions) {
+    const { seed } = options;
+    const rng = this.#rng = seededRng(seed ^ 0x5eed);
+    this.#seed = seed;
+    const nodes = options.nodes ?? drawNodes(rng);
+    this.#steps = options.steps ?? 8 + rng.below(17);
+    const faults = this.faults = faultsOf(rng, options.faults);
+    const delay = [{ min: 1, max: 60 }, { min: 1, max: 60 }, { min: 20, max: 800 }][rng.below(3)]!;
+    let stepsOf = 0;
+    const world = this.world = new World({
+      seed,
+      latencyMs: faults.has("delay") ? delay : { min: 1, max: 5 },
+      lossPpm: faults.has("loss") ? [20_000, 150_000][rng.below(2)]! : 0,
+      repeatPpm: faults.has("repeat") ? 100_000 : 0,
+      latePpm: faults.has("late") ? 20_000 : 0,
+      lan: rng.below(2) === 0,
+      check: (host) => {
+        this.#checkers.check(host);
+        options.check?.(host);
+        if (stepsOf++ % 8 !== 0) return;
+        const wrong = this.#records.check(host);
+        if (wrong) this.#checkers.fail(host, wrong);
+      },
+    });
+    this.#checkers.world = world;
+    this.#clients = new Clients(world, rng);
+    this.#records = new Records(world, rng);
+    world.onControl = (host, controlId, answer) => {
+      if (!this.#records.answered(host, controlId, answer.ok)) this.#clients.answered(host, controlId, answer);
+    };
+    // Where credentials last for a quarter of an hour, they run out behind partitions and while machines are off.
+    this.#expiry = faults.has("expiry");
+    const credentialLifetimeMs = this.#expiry ? 900_000 : 86_400_000;
+    this.#hosts = Array.from({ length: nodes }, (_, i) =>
+      world.addHost(`n${i}`, {
+        clockOffsetMs: faults.has("drift") && rng.below(2) === 0 ? rng.below(120_000) - 60_000 : 0,
+        driftPpm: faults.has("drift") ? rng.below(200) - 100 : 0,
+        diskMs: faults.has("disk") ? [0, 3, 40][rng.below(3)]! : 0,
+        config: { credentialLifetimeMs },
+      }));
+    this.#founder = this.#hosts[0]!;
+    this.#approval = rng.below(6) === 0;
+  }
+
+  run(): SwarmResult {
+    const { world } = this;
+    const rng = this.#rng;
+    const waiting = this.#found();
+    const startMs = world.nowMs;
+    for (let i = 0; i < this.#steps; i++) {
+      // Joins come in between the accidents; some wait until the weather is clear.
+      if (waiting.length > 0 && rng.below(2) === 0) this.#joinSome(waiting);
+      else if (this.faults.has("remove") && rng.below(12) === 0) this.accidents.push(this.#remove());
+      else {
+        const { faults } = this;
+        const options = { world, hosts: this.#hosts, checkers: this.#checkers, faults, rng };
+        this.accidents.push(accident({ ...options, wiped: (host) => this.#wipe(host) }));
+      }
+      this.#work(i);
+    }
+    this.accidents.push("clear");
+    this.#clear();
+    const faultsMs = world.nowMs - startMs;
+    const stay = this.#staying();
+    const healMs = this.#heal(stay);
+    const [raft] = [...this.#checkers.raft.values()];
+    this.#judge();
+    this.#quiet(stay);
+    return {
+      seed: this.#seed,
+      nodes: this.#hosts.length,
+      issuers: stay[0]!.view.state.network!.chain!.issuers.length,
+      faults: [...this.faults],
+      accidents: this.accidents,
+      traceHash: world.traceHash(),
+      agentSteps: world.steps,
+      faultsMs,
+      healMs,
+      stepsPerSecondMax: Math.max(...this.#hosts.map((host) => host.stepsPerSecondMax)),
+      elections: raft?.elections ?? 0,
+      committed: raft?.committedIndex ?? 0,
+      answered: this.#clients.ended,
+      records: this.#records.acknowledged,
+      history: this.#clients.history.lines,
+    };
+  }
+
+  /** The founder and its invites; some issuers join while nothing is wrong yet. Returns who is still to join. */
+  #found(): Host[] {
+    const { world } = this;
+    const rng = this.#rng;
+    const [founder, ...others] = this.#hosts as [Host, ...Host[]];
+    world.boot(founder);
+    world.ask(founder, { verb: "init", name: "forest", approval: false });
+    world.run(1_000);
+    const sclerotia = others.slice(0, rng.below(Math.min(8, others.length) + 1));
+    const rest = others.slice(sclerotia.length);
+    for (const [hosts, role] of [[sclerotia, "sclerotium"], [rest, undefined]] as const) {
+      if (hosts.length === 0) continue;
+      const token = this.#invite(founder, hosts.length, role);
+      for (const host of hosts) this.#joins.set(host, token);
+    }
+    if (rng.below(4) === 0) return shuffled(others, rng);
+    for (const host of sclerotia) this.#ask(host);
+    this.#pass(20_000);
+    return shuffled(rest, rng);
+  }
+
+  #invite(issuer: Host, uses: number, role: "sclerotium" | undefined): string {
+    const approval = this.#approval;
+    const given = this.world.ask<{ readonly token: string; readonly id: string }>(issuer, {
+      verb: "invite-create",
+      uses,
+      approval,
+      ...(role ? { role } : {}),
+    });
+    this.#checkers.uses.set(given.id, uses);
+    return given.token;
+  }
+
+  #ask(host: Host): void {
+    const { world } = this;
+    if (!host.agent) world.boot(host);
+    const request = { verb: "join", invite: this.#joins.get(host)! } as const;
+    world.dispatch(host, { type: "control", nowMs: world.local(host), controlId: 0, request });
+  }
+
+  #joinSome(waiting: Host[]): void {
+    // Of a large network many come at once.
+    const count = Math.max(1, Math.ceil(waiting.length / 4));
+    const some = waiting.splice(-count);
+    this.accidents.push(`join ${some.map((host) => host.name).join(" ")}`);
+    for (const host of some) this.#ask(host);
+  }
+
+  #approve(): void {
+    const { world } = this;
+    const founder = this.#founder;
+    if (!this.#approval || !founder.agent) return;
+    for (const one of founder.view.state.pending.values()) {
+      if (one.decision !== "waiting") continue;
+      const request = { verb: "node-approve", node: one.nodeId } as const;
+      world.dispatch(founder, { type: "control", nowMs: world.local(founder), controlId: 0, request });
+    }
+  }
+
+  #remove(): string {
+    const { world } = this;
+    const rng = this.#rng;
+    const victim = this.#hosts[1 + rng.below(this.#hosts.length - 1)]!;
+    const by = this.#hosts.filter((host) =>
+      host.agent && host !== victim && host.view.state.isIssuer && !this.#removed.has(host)
+    );
+    const issuer = by[rng.below(Math.max(1, by.length))];
+    if (this.#removed.size > 0 || !victim.nodeId || !issuer?.view.state.members.get(victim.nodeId)) return "nothing";
+    this.#removed.add(victim);
+    const request = { verb: "node-remove", node: victim.nodeId } as const;
+    world.dispatch(issuer, { type: "control", nowMs: world.local(issuer), controlId: 0, request });
+    return `${issuer.name} removes ${victim.name}`;
+  }
+
+  /** An issuer that loses its disk counts as gone for good for the others' majorities, so it keeps it here. */
+  #wipe(host: Host): boolean {
+    const issuer = this.#founder.agent ? this.#founder : undefined;
+    const issuers = issuer?.view.state.network?.chain?.issuers ?? [];
+    const key = host.nodeId === "" ? undefined : publicKeyOf(host.nodeId);
+    const serves = key !== undefined && issuers.some((one) => one.every((byte, i) => byte === key[i]));
+    const server = this.#joins.get(host) === this.#joins.get(this.#hosts[1]!);
+    if (!issuer || this.#wipes >= 2 || !key || serves || server || host === issuer || this.#removed.has(host)) {
+      return false;
+    }
+    this.#wipes += 1;
+    this.world.wipe(host);
+    this.#joins.set(host, this.#invite(issuer, 1, undefined));
+    this.#ask(host);
+    return true;
+  }
+
+  /** Some time with work for the network in it. */
+  #work(step: number): void {
+    const rng = this.#rng;
+    const ms = [200, 1_000, 3_000, 10_000, 30_000][rng.below(5)]! + rng.below(1_000);
+    const busy = rng.below(3) > 0 ? 3 + rng.below(10) : 0;
+    for (let i = 0; i < busy; i++) {
+      this.#pass(rng.below(Math.floor(Math.min(ms, 3_000) / busy) + 1));
+      const up = this.#hosts.filter((host) => host.agent);
+      if (rng.below(4) === 0) this.#records.write(up);
+      else this.#clients.ask(up);
+    }
+    this.#pass(this.#expiry && step % 8 === 7 ? 1_000_000 : ms);
+  }
+
+  #pass(ms: number): void {
+    this.world.run(ms);
+    this.#approve();
+    this.#clients.sweep();
+  }
+
+  #clear(): void {
+    const { world } = this;
+    world.heal();
+    world.lossPpm = world.repeatPpm = world.latePpm = 0;
+    world.latencyMs = { min: 1, max: 20 };
+    for (const host of this.#hosts) {
+      host.diesAfter = undefined;
+      if (!host.agent) world.boot(host);
+      // What is not durable is not promised: whoever lost the invite before it was stored is asked again.
+      if (host !== this.#founder && !host.view.state.network) this.#ask(host);
+    }
+  }
+
+  /** Who has to be there at last. A removal that its issuer had not stored when it died never was. */
+  #staying(): Host[] {
+    for (const host of this.#removed) {
+      if (!this.#hosts.some((other) => other !== host && revokes(other, host))) this.#removed.delete(host);
+    }
+    return this.#hosts.filter((host) => !this.#removed.has(host));
+  }
+
+  #heal(stay: readonly Host[]): number {
+    const { world } = this;
+    const startMs = world.nowMs;
+    let missing: string | undefined = "";
+    while ((missing = this.#missing(stay)) !== undefined) {
+      if (world.nowMs - startMs > HEAL_WITHIN_MS) {
+        throw new Error(`LIVENESS: not whole again: ${missing}\n${world.describe()}\n${world.recent()}`);
+      }
+      world.run(250);
+      if ((world.nowMs - startMs) % 1_000 === 0) this.#approve();
+    }
+    // Not only quiet but of use.
+    const value = `after ${this.#seed}`;
+    const writer = stay[this.#rng.below(stay.length)]!;
+    const put = world.control(writer, { verb: "primary-put", key: "app/after", value });
+    const got = world.control(stay[this.#rng.below(stay.length)]!, { verb: "primary-get", key: "app/after" });
+    if (!put.ok || !got.ok || !JSON.stringify(got.value).includes(value)) {
+      throw new Error(
+        `LIVENESS: a write after the faults is not read: ${JSON.stringify([put, got])}\n${world.describe()}`,
+      );
+    }
+    return world.nowMs - startMs;
+  }
+
+  /** What is still missing; nothing once all are verified, know each other, agree, and hold the same records. */
+  #missing(stay: readonly Host[]): string | undefined {
+    for (const host of stay) {
+      if (!sees(host, stay)) return `${host.name} does not see all others`;
+      for (const gone of this.#removed) if (!revokes(host, gone)) return `${host.name} has not heard of a removal`;
+    }
+    return this.#disagreement(stay) ?? this.#records.unsettled(stay);
+  }
+
+  #disagreement(stay: readonly Host[]): string | undefined {
+    const views = stay.flatMap((host) => host.view.state.isIssuer ? [{ host, view: host.view.primary }] : []);
+    const leaders = views.filter(({ view }) => view?.role === "leader");
+    if (leaders.length !== 1) return `${leaders.length} leaders`;
+    const leader = leaders[0]!.view!;
+    if (!leader.configCommitted || leader.commitIndex < leader.lastIndex) return "the leader has not committed all";
+    const { voters, votersOutgoing } = leader.config;
+    if (votersOutgoing.length > 0) return "the configuration is joint";
+    for (const { host, view } of views) {
+      if (!view) return `${host.name} runs no replica`;
+      if (view.stateIndex !== leader.stateIndex) return `${host.name} is at ${view.stateIndex} of ${leader.stateIndex}`;
+    }
+    if (voters.length % 2 === 0) return `${voters.length} voters`;
+    if (voters.length < Math.min(3, views.length - (views.length + 1) % 2)) {
+      return `${voters.length} voters of ${views.length} issuers`;
+    }
+    return undefined;
+  }
+
+  #judge(): void {
+    this.#clients.history.close(this.world.sinceMs);
+    const verdict = checkLinearizable(this.#clients.history.lines);
+    if (verdict.linearizable === false) {
+      throw new Error(`SAFETY: the clients' history is not linearizable: ${JSON.stringify(verdict)}`);
+    }
+  }
+
+  /** And it stays so: nothing flaps, nothing spins, and nobody is called dead. */
+  #quiet(stay: readonly Host[]): void {
+    const { world } = this;
+    world.run(5_000);
+    const before = world.steps;
+    const seconds = stay.length > 30 ? 20 : 60;
+    for (let second = 0; second < seconds; second++) {
+      world.run(1_000);
+      for (const host of stay) {
+        for (const other of stay) {
+          const { state } = host.view.state.members.observation(other.nodeId);
+          if (other !== host && state !== "alive") {
+            throw new Error(
+              `LIVENESS: ${host.name} calls ${other.name} ${state}, and nothing is wrong\n${world.describe()}\n${world.recent()}`,
+            );
+          }
+        }
+      }
+    }
+    const missing = this.#missing(stay);
+    if (missing !== undefined) throw new Error(`LIVENESS: it does not last: ${missing}\n${world.describe()}`);
+    const idle = (world.steps - before) / this.#hosts.length / seconds;
+    if (idle > IDLE_STEPS_MAX) {
+      throw new Error(
+        `${idle.toFixed(1)} steps a second and node while nothing happens\n${world.describe()}\n${world.recent()}`,
+      );
+    }
+  }
+}
+
+/** Most networks are small. */
+function drawNodes(rng: Rng): number {
+  const size = rng.below(200);
+  if (size < 150) return 3 + rng.below(7);
+  if (size < 190) return 10 + rng.below(6);
+  if (size < 198) return 16 + rng.below(15);
+  return 31 + rng.below(70);
+}
+
+/** Up to this many members everybody has a channel to everybody. */
+const FULL_MESH_MAX = 32;
+
+/** Whether a host is verified and has a session with every other one, or knows of all where there are many. */
 export function sees(host: Host, hosts: readonly Host[]): boolean {
   if (!host.agent || host.view.stage !== "verified") return false;
   const { sessions, state } = host.view;
+  const meshed = state.members.size <= FULL_MESH_MAX;
   return hosts.every((other) =>
     other === host ||
     other.agent !== undefined && state.members.get(other.nodeId) !== undefined &&
-      sessions.get(other.nodeId)?.member === true
+      state.members.observation(other.nodeId).state === "alive" &&
+      (!meshed || sessions.get(other.nodeId)?.member === true)
   );
 }
 
@@ -220,67 +433,4 @@ export function sees(host: Host, hosts: readonly Host[]): boolean {
 function revokes(host: Host, other: Host): boolean {
   const key = publicKeyOf(other.nodeId);
   return host.agent !== undefined && key !== undefined && host.view.state.revocations.get("node", key) !== undefined;
-}
-
-function accident(world: World, hosts: readonly Host[], checkers: Checkers, rng: Rng): string {
-  const one = hosts[rng.below(hosts.length)]!;
-  const up = hosts.filter((host) => host.agent);
-  const part = () => {
-    if (hosts.some((host) => host.agent && host.view.state.isIssuer)) checkers.issuersParted = true;
-  };
-  switch (rng.below(10)) {
-    case 0: {
-      part();
-      if (!one.agent) {
-        world.boot(one);
-        return `boot ${one.name}`;
-      }
-      world.crash(one, rng.below(2) === 0);
-      return `crash ${one.name}`;
-    }
-    case 1:
-      part();
-      if (one.agent) world.restart(one);
-      return `restart ${one.name}`;
-    case 2: {
-      part();
-      // Dies between two effects of some step soon.
-      if (one.agent) one.diesAfter = rng.below(30);
-      return `${one.name} dies soon`;
-    }
-    case 3: {
-      part();
-      const side = hosts.filter(() => rng.below(2) === 0);
-      world.cut(side, hosts.filter((host) => !side.includes(host)));
-      return `partition ${side.map((host) => host.name).join(" ")}`;
-    }
-    case 4: {
-      part();
-      const side = hosts.filter(() => rng.below(2) === 0);
-      world.cut(side, hosts.filter((host) => !side.includes(host)), true);
-      return `one-way partition from ${side.map((host) => host.name).join(" ")}`;
-    }
-    case 5:
-    case 6:
-      world.heal();
-      return "heal";
-    case 7: {
-      const [a, b] = shuffled(up, rng);
-      if (a && b) world.sever(a, b);
-      return a && b ? `sever ${a.name} ${b.name}` : "nothing";
-    }
-    case 8:
-      for (const host of hosts) if (!host.agent) world.boot(host);
-      return "boot all";
-    default:
-      if (one.agent) {
-        world.dispatch(one, {
-          type: "control",
-          nowMs: world.local(one),
-          controlId: 0,
-          request: { verb: "bootstrap-retry" },
-        });
-      }
-      return `retry ${one.name}`;
-  }
 }

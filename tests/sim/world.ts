@@ -82,8 +82,8 @@ export interface HostOptions {
   /** By how many millionths its clock is fast. */
   readonly driftPpm?: number;
   /**
-   * Longest time until what it stores is durable: several persists may wait and are then made durable in order,
-   * and what still waits when it dies is gone. 0: at once. @default 0
+   * Longest time until what it stores is durable: what it wants stored meanwhile is stored with it, all or nothing,
+   * and what follows waits. Nothing of it is there when it dies before. 0: at once. @default 0
    */
   readonly diskMs?: number;
 }
@@ -144,9 +144,8 @@ export class Host {
   pacer = 0;
   /** How far its clock is ahead, drift apart; may jump. */
   clockOffsetMs: number;
-  /** Persist effects that are not durable yet, oldest first, where its disk takes time. */
-  readonly unsynced: { readonly puts: readonly (readonly [string, Uint8Array | null])[]; readonly done: () => void }[] =
-    [];
+  /** Effects from the first one on that is to be stored, where its disk takes time: all of them wait for it. */
+  held: AgentEffect[] = [];
   syncing = false;
   /** What it sent since the counters were reset. */
   readonly sent: Sent = { messages: 0, bytes: 0, datagrams: 0, datagramBytes: 0 };
@@ -199,6 +198,8 @@ export class World {
   readonly blocked = new Set<string>();
   /** Looks at every message: `drop` loses it, bytes replace its body. */
   onMessage: ((message: Message) => "pass" | "drop" | Uint8Array) | undefined;
+  /** Hears every answer that a person gets. */
+  onControl: ((host: Host, controlId: number, answer: ControlAnswer) => void) | undefined;
   readonly rng: Rng;
   latencyMs: { readonly min: number; readonly max: number };
   lossPpm: number;
@@ -219,6 +220,16 @@ export class World {
     this.lossPpm = options.lossPpm ?? 0;
     this.repeatPpm = options.repeatPpm ?? 0;
     this.latePpm = options.latePpm ?? 0;
+  }
+
+  /** Milliseconds since the world began. */
+  get sinceMs(): number {
+    return this.nowMs - WORLD_START_MS;
+  }
+
+  /** A number for a request of a person that nobody else has. */
+  nextControlId(): number {
+    return this.#nextId++;
   }
 
   /** Hash over everything that happened so far. */
@@ -280,7 +291,7 @@ export class World {
     host.timer += 1;
     host.pacer += 1;
     host.calls.clear();
-    host.unsynced.length = 0;
+    host.held = [];
     host.syncing = false;
     const open = [...host.channels.values()];
     host.channels.clear();
@@ -499,6 +510,12 @@ export class World {
   #carryOut(host: Host, life: number, effects: readonly AgentEffect[]): void {
     for (const effect of effects) {
       if (host.life !== life || !host.agent) return;
+      // What follows something that is to be stored waits for it, whichever step it is of.
+      if (host.held.length > 0 || effect.type === "persist" && host.options.diskMs) {
+        host.held.push(effect);
+        this.#sync(host);
+        continue;
+      }
       if (host.diesAfter !== undefined && host.diesAfter-- <= 0) return this.crash(host, this.rng.below(2) === 0);
       this.#run(host, life, effect);
     }
@@ -508,10 +525,6 @@ export class World {
     if (effect.type !== "log") this.#note(`${host.name} -> ${describeEffect(effect)}`, bodyOf(effect));
     switch (effect.type) {
       case "persist":
-        if (host.options.diskMs) {
-          host.unsynced.push({ puts: effect.puts, done: () => this.#carryOut(host, life, effect.then) });
-          return this.#sync(host);
-        }
         store(host, effect.puts);
         return this.#carryOut(host, life, effect.then);
       case "start-network":
@@ -548,6 +561,7 @@ export class World {
         return this.#command(host, effect.command);
       case "control-reply":
         host.controls.set(effect.controlId, effect.result);
+        this.onControl?.(host, effect.controlId, effect.result);
         return;
       case "export-secret":
         host.disk.delete(effect.key);
@@ -573,20 +587,18 @@ export class World {
     }
   }
 
-  /** Group commit: what waits when the disk is free is made durable together, then carried on with in order. */
+  /** Group commit: all that waits when the disk is ready is stored together, then carried on with in order. */
   #sync(host: Host): void {
     if (host.syncing) return;
     host.syncing = true;
     this.#later(host, this.rng.below(host.options.diskMs!) + 1, () => {
       host.syncing = false;
-      const group = host.unsynced.splice(0);
-      for (const { puts } of group) store(host, puts);
-      const { life } = host;
-      for (const { done } of group) {
-        if (host.life !== life || !host.agent) return;
-        done();
-      }
-      if (host.life === life && host.unsynced.length > 0) this.#sync(host);
+      const group = host.held;
+      host.held = [];
+      const puts = new Map<string, Uint8Array | null>();
+      const effects = flattened(group, puts);
+      if (puts.size > 0) store(host, [...puts]);
+      this.#carryOut(host, host.life, effects);
     });
   }
 
@@ -934,6 +946,15 @@ function store(host: Host, puts: readonly (readonly [string, Uint8Array | null])
     if (value) host.disk.set(key, value.slice());
     else host.disk.delete(key);
   }
+}
+
+/** Effects in their order without those that store, whose puts are taken out: the last one for a key counts. */
+function flattened(effects: readonly AgentEffect[], puts: Map<string, Uint8Array | null>): AgentEffect[] {
+  return effects.flatMap((effect) => {
+    if (effect.type !== "persist") return [effect];
+    for (const [key, value] of effect.puts) puts.set(key, value);
+    return flattened(effect.then, puts);
+  });
 }
 
 /** Secret randomness that follows from a seed. */
