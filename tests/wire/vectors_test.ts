@@ -61,12 +61,15 @@ import { proofValue, readProof, signRank, verifyProof } from "../../src/spore/pr
 import { openSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore } from "../../src/spore/record.ts";
 import { idOf, type Version } from "../../src/spore/table.ts";
 import { decodeFrame, encodeFrame, type GossipFrame, idBytes, messageId } from "../../src/spore/gossip_wire.ts";
+import { type BundleContent, contentHash, openBundle, sealBundle, spellBundle } from "../../src/spore/seed_bundle.ts";
+import { openDecision, sealDecision } from "../../src/identity/decision.ts";
 import { openAssignment, openProfile, sealAssignment, sealProfile } from "../../src/spore/profile.ts";
 import {
   chainOf,
   credentialOf,
   GENESIS,
   GENESIS_ENVELOPE,
+  GENESIS_KEY,
   keyOf,
   NETWORK_ID,
   nextEpoch,
@@ -178,6 +181,26 @@ const sporeVersion = (): Version => {
 const SPORE_ASK = {
   roots: new Map([[1, seedOf("root").slice(0, 8)]]),
   parts: [{ zone: 3, node: 17, sums: new Uint8Array(128).fill(7) }, { zone: 0, node: 4_368, list: new Uint8Array(16) }],
+};
+
+const DECISION = { epoch: 4, hash: seedOf("epoch 4"), seq: START_MS + 11, recoveredMs: START_MS + 10 };
+const BUNDLE_MANIFEST = {
+  kind: "full",
+  networkId: NETWORK_ID,
+  seq: START_MS + 12,
+  issuedMs: START_MS + 11,
+  expiresMs: START_MS + 86_400_000,
+  addresses: MEMBER.addresses,
+} as const;
+const bundleContent = (): BundleContent => {
+  const { spore, proof } = sporeVersion();
+  return {
+    genesis: GENESIS_ENVELOPE,
+    epochs: CHAIN.since(1).map((one) => encodeCbor(signedEpochValue(one))),
+    profile: sealProfile(PROFILE, NETWORK_ID, ISSUER),
+    decision: sealDecision(DECISION, NETWORK_ID, GENESIS_KEY),
+    records: [{ envelope: spore.envelope, proof: proof! }],
+  };
 };
 
 const RAFT_CONFIG = {
@@ -320,6 +343,31 @@ const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly 
       // Tables of old and new nodes have to add up to the same.
       assert.equal(idOf({ spore: sporeVersion().spore, proof }).join(" "), vector.id);
       assert.equal(vector.id, idOf(sporeVersion()).join(" "));
+    },
+  },
+  decision: {
+    write: () => wire(sealDecision(DECISION, NETWORK_ID, GENESIS_KEY)),
+    read: (vector) => assert.deepEqual(openDecision(envelopeIn(vector), NETWORK_ID, GENESIS_KEY.publicKey), DECISION),
+  },
+  seed_bundle: {
+    write: () => {
+      const raw = sealBundle(BUNDLE_MANIFEST, bundleContent(), ISSUER);
+      return {
+        networkId: toHex(NETWORK_ID),
+        bytes: toHex(raw),
+        text: spellBundle(raw).trim(),
+        content: toHex(contentHash({ ...BUNDLE_MANIFEST, ...bundleContent() })),
+      };
+    },
+    read: (vector) => {
+      for (const form of [bytesIn(vector, "bytes"), new TextEncoder().encode(vector.text!)]) {
+        const opened = openBundle(form, NETWORK_ID);
+        assert.ok(opened.ok);
+        const { signer, hash: _, sizeBytes: __, ...said } = opened.bundle;
+        assert.deepEqual(said, { ...BUNDLE_MANIFEST, ...bundleContent() });
+        assert.deepEqual(signer, ISSUER.publicKey);
+        assert.equal(toHex(contentHash(opened.bundle)), vector.content);
+      }
     },
   },
   spore_messages: {
