@@ -16,7 +16,7 @@
 
 import { LIMITS } from "../core/limits.ts";
 import { type Rng, shuffled } from "../core/rng.ts";
-import { type Entry, MessageCache } from "./gossip_cache.ts";
+import { CACHE_MS, type Entry, MessageCache } from "./gossip_cache.ts";
 import { Outbox } from "./gossip_outbox.ts";
 import { decodeFrame, type GossipMessage, type MessageId, messageId } from "./gossip_wire.ts";
 import {
@@ -152,10 +152,10 @@ const HEARTBEAT_MS = 1_000;
 /** Heartbeat while nothing is under way. */
 const HEARTBEAT_IDLE_MS = 60_000;
 const THRIFTY_FACTOR = 3;
-/** Windows of the message cache that are announced outside the mesh (`mcache_gossip`). */
-const GOSSIP_WINDOWS = 3;
+/** Messages are announced at heartbeats for so long while some get lost (`mcache_gossip` of three heartbeats). */
+const GOSSIP_MS = 3_000;
 /** Heartbeats from one announcement outside the mesh to the next, while nothing gets lost. */
-const GOSSIP_EVERY = 16;
+const GOSSIP_EVERY = 6;
 /** Lazy links that hear of a message while nothing gets lost; all of them do else. */
 const ANNOUNCE_LINKS = 1;
 const BACKOFF_MS = 60_000;
@@ -249,6 +249,10 @@ export class Gossip {
   #effects: GossipEffect[] = [];
   /** Peers with a frame in the making. */
   #outs: Peer[] = [];
+  /** Peers with ids to be announced. */
+  readonly #announceTo = new Set<Peer>();
+  /** Ids that some peer does not want, since the last heartbeat. */
+  #dontWants = 0;
   #announceAtMs = Infinity;
   /** No question is due before. */
   #pullAtMs = Infinity;
@@ -397,7 +401,7 @@ export class Gossip {
     const peer = this.#peers.get(nodeId)!;
     for (const topic of this.#topics) this.#fill(topic);
     // What this node said while nobody was there.
-    for (const entry of this.#cache.recent()) {
+    for (const entry of this.#cache.recent(this.#nowMs, CACHE_MS)) {
       if (entry.from === undefined && entry.sent.size === 0) this.#give(peer, entry);
     }
     // A mesh that has just changed is looked after once more when the first storm is over.
@@ -428,6 +432,18 @@ export class Gossip {
     }
     if (this.#peers.size > 0) this.#heartbeatSoon();
     else this.#heartbeatAtMs = this.#cache.bodies > 0 ? this.#heartbeatAtMs : Infinity;
+  }
+
+  /** Messages get lost: for a while, more is announced, and more often. */
+  #noteLoss(): void {
+    this.#restlessUntilMs = this.#nowMs + RESTLESS_MS;
+    this.#heartbeatSoon();
+  }
+
+  /** A heartbeat for a message that is kept: when it goes, or sooner while some get lost. */
+  #keepAlive(): void {
+    const waitMs = this.#isRestless ? this.#heartbeatMs() : CACHE_MS;
+    this.#heartbeatAtMs = Math.min(this.#heartbeatAtMs, this.#nowMs + waitMs);
   }
 
   #heartbeatSoon(): void {
@@ -588,7 +604,10 @@ export class Gossip {
     for (const id of frame.idontwant) {
       const entry = this.#cache.get(id);
       if (entry) entry.holders.add(from);
-      else if (peer.dontWant.size < DONT_WANT_MAX) peer.dontWant.add(id);
+      else if (peer.dontWant.size < DONT_WANT_MAX) {
+        peer.dontWant.add(id);
+        this.#dontWants += 1;
+      }
     }
     for (const message of frame.messages) this.#message(peer, message);
     if (frame.iwant.length > 0) this.#onIwant(peer, frame.iwant);
@@ -626,12 +645,14 @@ export class Gossip {
   /** A message that is known already. */
   #again(peer: Peer, entry: Entry): void {
     this.#counters.duplicates += 1;
-    if (entry.state === "rejected") {
-      if (!entry.senders.has(peer.nodeId)) this.#misbehaved(peer, "invalid-message");
-      entry.senders.add(peer.nodeId);
-      return;
+    if (entry.state === "rejected" || entry.state === "validating") {
+      const again = entry.senders.includes(peer.nodeId);
+      if (!again) entry.senders.push(peer.nodeId);
+      if (entry.state === "rejected") {
+        if (!again) this.#misbehaved(peer, "invalid-message");
+        return;
+      }
     }
-    entry.senders.add(peer.nodeId);
     entry.holders.add(peer.nodeId);
     peer.announce.delete(entry.id);
     peer.score.near(this.#nowMs);
@@ -648,7 +669,7 @@ export class Gossip {
   /** A message came because it was asked for: eager links failed, and this one did not. */
   #pulled(peer: Peer, entry: Entry, wanted: Wanted): void {
     this.#counters.pulled += 1;
-    this.#restlessUntilMs = this.#nowMs + RESTLESS_MS;
+    this.#noteLoss();
     if (wanted.asked === peer.nodeId) peer.score.keptPromise(this.#nowMs);
     for (const nodeId of wanted.announcers) entry.holders.add(nodeId);
     const links = this.#mesh.get(entry.topic)!;
@@ -718,6 +739,7 @@ export class Gossip {
       }
       const entry = this.#cache.get(id);
       if (entry?.state !== "valid" || !entry.body) continue;
+      entry.given ??= new Map();
       const given = (entry.given.get(peer.nodeId) ?? 0) + 1;
       entry.given.set(peer.nodeId, given);
       if (given > RETRANSMISSIONS_MAX) {
@@ -727,7 +749,7 @@ export class Gossip {
       entry.sent.add(peer.nodeId);
       peer.announce.delete(id);
       this.#out(peer).messages.push(entry);
-      this.#restlessUntilMs = this.#nowMs + RESTLESS_MS;
+      this.#noteLoss();
       // Whoever asks over a lazy link makes it eager here as well as there; should the word of it be lost,
       // the first announcement sets it right.
     }
@@ -736,6 +758,7 @@ export class Gossip {
   // Messages.
 
   #takeDontWants(entry: Entry): void {
+    if (this.#dontWants === 0) return;
     for (const peer of this.#peers.values()) {
       if (peer.dontWant.size > 0 && peer.dontWant.delete(entry.id)) entry.holders.add(peer.nodeId);
     }
@@ -751,8 +774,8 @@ export class Gossip {
     const entry = this.#cache.add(id, message, undefined, this.#nowMs);
     if (has !== undefined) entry.holders.add(has);
     this.#takeDontWants(entry);
-    this.#cache.keep(entry);
-    this.#heartbeatSoon();
+    this.#cache.keep(entry, this.#nowMs);
+    this.#keepAlive();
     // Eager links first; then lazy ones and, where the mesh is small, others: so that no two or three bad
     // neighbours can keep a node from being heard.
     const eager: Peer[] = [];
@@ -784,8 +807,8 @@ export class Gossip {
     this.#counters.accepted += 1;
     const first = entry.from === undefined ? undefined : this.#peers.get(entry.from);
     first?.score.first(this.#nowMs);
-    this.#cache.keep(entry);
-    this.#heartbeatSoon();
+    this.#cache.keep(entry, this.#nowMs);
+    this.#keepAlive();
     for (const [nodeId, link] of this.#mesh.get(entry.topic)!) {
       if (link.eager) this.#give(this.#peers.get(nodeId)!, entry);
     }
@@ -806,7 +829,10 @@ export class Gossip {
     }
     if (lazy.length === 0) return;
     const whom = this.#isRestless ? lazy : shuffled(lazy, this.#rng).slice(0, ANNOUNCE_LINKS);
-    for (const peer of whom) peer.announce.add(entry.id);
+    for (const peer of whom) {
+      peer.announce.add(entry.id);
+      this.#announceTo.add(peer);
+    }
     if (this.#announceAtMs !== Infinity) return;
     const waitMs = ANNOUNCE_MS.min + this.#rng.below(ANNOUNCE_MS.spread);
     this.#announceAtMs = this.#nowMs + waitMs * (this.#thrifty ? THRIFTY_FACTOR : 1);
@@ -814,13 +840,13 @@ export class Gossip {
 
   #announce(): void {
     this.#announceAtMs = Infinity;
-    for (const peer of this.#peers.values()) {
-      if (peer.announce.size === 0) continue;
-      if (this.#scoreOf(peer) >= GOSSIP_THRESHOLD) {
+    for (const peer of this.#announceTo) {
+      if (peer.announce.size > 0 && this.#peers.get(peer.nodeId) === peer && this.#scoreOf(peer) >= GOSSIP_THRESHOLD) {
         for (const id of peer.announce) if (this.#cache.get(id)?.body) this.#out(peer).ihave.push(id);
       }
       peer.announce.clear();
     }
+    this.#announceTo.clear();
   }
 
   /** Asks for what was announced and has not come. */
@@ -865,10 +891,11 @@ export class Gossip {
     this.#heartbeats += 1;
     for (const [nodeId, { untilMs }] of this.#scores) if (this.#nowMs >= untilMs) this.#scores.delete(nodeId);
     for (const peer of this.#peers.values()) {
-      peer.dontWant.clear();
-      for (const [topic, untilMs] of peer.backoffMs) if (this.#nowMs >= untilMs) peer.backoffMs.delete(topic);
-      for (const [topic, { untilMs }] of peer.banned) if (this.#nowMs >= untilMs) peer.banned.delete(topic);
+      if (peer.dontWant.size > 0) peer.dontWant.clear();
+      if (peer.backoffMs.size > 0) dropPast(peer.backoffMs, (untilMs) => this.#nowMs >= untilMs);
+      if (peer.banned.size > 0) dropPast(peer.banned, ({ untilMs }) => this.#nowMs >= untilMs);
     }
+    this.#dontWants = 0;
     for (const topic of this.#topics) this.#maintain(topic);
     if (this.#nowMs >= this.#graftAtMs) {
       for (const topic of this.#topics) this.#graftBetter(topic);
@@ -878,15 +905,16 @@ export class Gossip {
       this.#graftAtMs = this.#nowMs + OPPORTUNISTIC_GRAFT_EVERY_MS;
     }
     this.#gossip();
-    this.#cache.shift();
+    this.#cache.expire(this.#nowMs);
     this.#heartbeatAtMs = this.#nextHeartbeatMs();
   }
 
   /** Soon while something is under way; else when there may be something to mend. */
   #nextHeartbeatMs(): number {
-    if (this.#cache.bodies > 0) return this.#nowMs + this.#heartbeatMs();
-    if (this.#peers.size === 0) return Infinity;
-    let atMs = this.#nowMs + HEARTBEAT_IDLE_MS;
+    if (this.#isRestless && this.#cache.bodies > 0) return this.#nowMs + this.#heartbeatMs();
+    const { expiresMs } = this.#cache;
+    if (this.#peers.size === 0) return expiresMs;
+    let atMs = Math.min(this.#nowMs + HEARTBEAT_IDLE_MS, expiresMs);
     for (const topic of this.#topics) {
       const links = this.#mesh.get(topic)!;
       if (links.size >= this.#degrees.dLo) continue;
@@ -946,7 +974,7 @@ export class Gossip {
   #gossip(): void {
     const restless = this.#isRestless;
     if (!restless && this.#heartbeats % GOSSIP_EVERY !== 0) return;
-    const recent = this.#cache.recent(GOSSIP_WINDOWS);
+    const recent = this.#cache.recent(this.#nowMs, restless ? GOSSIP_MS : CACHE_MS);
     if (recent.length === 0) return;
     for (const topic of this.#topics) {
       const entries = recent.filter((one) => one.topic === topic);
@@ -987,6 +1015,11 @@ export class Gossip {
     }
     this.#outs = [];
   }
+}
+
+/** Drops the entries of a map that are over. */
+function dropPast<T>(map: Map<string, T>, isPast: (value: T) => boolean): void {
+  for (const [key, value] of map) if (isPast(value)) map.delete(key);
 }
 
 /** Drops the oldest entries of a map until it is no larger than this. */

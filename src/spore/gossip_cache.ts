@@ -7,8 +7,8 @@
 import { LIMITS } from "../core/limits.ts";
 import type { GossipMessage, MessageId } from "./gossip_wire.ts";
 
-/** Windows of heartbeats for which bodies are kept (`mcache_len`). */
-const WINDOWS = 5;
+/** Bodies are kept for so long (`mcache_len` of five heartbeats). */
+export const CACHE_MS = 5_000;
 /** For so long a message that comes again is known as one (`seen_ttl`). */
 const SEEN_TTL_MS = 120_000;
 
@@ -26,20 +26,22 @@ export interface Entry {
   readonly from: string | undefined;
   /** Peers that have it: they sent or announced it. */
   readonly holders: Set<string>;
-  /** Peers that sent it. */
-  readonly senders: Set<string>;
+  /** Peers that sent it, while its verdict is open or bad. */
+  senders: string[];
   /** Peers that it was sent to, which may have been lost. */
   readonly sent: Set<string>;
-  /** How often it was given to those that asked. */
-  readonly given: Map<string, number>;
+  /** How often it was given to those that asked; missing where nobody did. */
+  given: Map<string, number> | undefined;
+  /** When it was found valid. */
+  keptMs: number;
 }
 
 /** Messages by id. */
 export class MessageCache {
   /** Oldest first. */
   readonly #seen = new Map<MessageId, Entry>();
-  /** Valid messages by heartbeat, the present one last. */
-  readonly #windows: Entry[][] = [[]];
+  /** Valid messages, oldest first. */
+  #kept: Entry[] = [];
   #bytes = 0;
   #bodies = 0;
   #validating = 0;
@@ -70,7 +72,6 @@ export class MessageCache {
 
   /** Takes in a message that was not seen, under validation; the oldest go where there are too many. */
   add(id: MessageId, message: GossipMessage, from: string | undefined, nowMs: number): Entry {
-    const known = from === undefined ? [] : [from];
     const entry: Entry = {
       id,
       topic: message.topic,
@@ -79,11 +80,13 @@ export class MessageCache {
       body: message.body,
       frame: undefined,
       from,
-      holders: new Set(known),
-      senders: new Set(known),
+      holders: new Set(),
+      senders: from === undefined ? [] : [from],
       sent: new Set(),
-      given: new Map(),
+      given: undefined,
+      keptMs: nowMs,
     };
+    if (from !== undefined) entry.holders.add(from);
     this.#seen.set(id, entry);
     this.#validating += 1;
     for (const [oldest, old] of this.#seen) {
@@ -97,15 +100,15 @@ export class MessageCache {
   }
 
   /** Keeps a message that was found valid, for others to ask for; the oldest go where they take too much. */
-  keep(entry: Entry): void {
+  keep(entry: Entry, nowMs: number): void {
     this.#validating -= 1;
     entry.state = "valid";
-    this.#windows.at(-1)!.push(entry);
+    entry.keptMs = nowMs;
+    entry.senders = [];
+    this.#kept.push(entry);
     this.#bytes += entry.body!.length;
     this.#bodies += 1;
-    for (const window of this.#windows) {
-      while (this.#bytes > LIMITS.gossipCacheBytesMax && window.length > 0) this.#drop(window.shift()!);
-    }
+    for (let i = 0; this.#bytes > LIMITS.gossipCacheBytesMax && i < this.#kept.length; i++) this.#drop(this.#kept[i]!);
   }
 
   /** Forgets the body of a message that is not passed on. */
@@ -115,15 +118,25 @@ export class MessageCache {
     entry.body = undefined;
   }
 
-  /** A heartbeat is over: the bodies of the oldest window go. */
-  shift(): void {
-    this.#windows.push([]);
-    while (this.#windows.length > WINDOWS) for (const entry of this.#windows.shift()!) this.#drop(entry);
+  /** The bodies that were kept for long enough go. */
+  expire(nowMs: number): void {
+    let count = 0;
+    for (const entry of this.#kept) {
+      if (entry.body && nowMs - entry.keptMs < CACHE_MS) break;
+      this.#drop(entry);
+      count += 1;
+    }
+    if (count > 0) this.#kept = this.#kept.slice(count);
   }
 
-  /** Valid messages of the last windows whose bodies are still there, oldest first. */
-  recent(windows: number = WINDOWS): Entry[] {
-    return this.#windows.slice(-windows).flat().filter((one) => one.body !== undefined);
+  /** When the next body goes; `Infinity` where there is none. */
+  get expiresMs(): number {
+    return this.#kept.length === 0 ? Infinity : this.#kept[0]!.keptMs + CACHE_MS;
+  }
+
+  /** Valid messages of the last while whose bodies are still there, oldest first. */
+  recent(nowMs: number, withinMs: number): Entry[] {
+    return this.#kept.filter((one) => one.body !== undefined && nowMs - one.keptMs < withinMs);
   }
 
   #drop(entry: Entry): void {
@@ -133,6 +146,8 @@ export class MessageCache {
     }
     entry.body = undefined;
     entry.frame = undefined;
-    for (const one of [entry.holders, entry.sent, entry.given]) one.clear();
+    entry.holders.clear();
+    entry.sent.clear();
+    entry.given = undefined;
   }
 }
