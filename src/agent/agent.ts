@@ -36,6 +36,7 @@ import { Detector } from "./detector.ts";
 import { Exchange, readSeen } from "./exchange.ts";
 import { Joiner } from "./joiner.ts";
 import { Latent } from "./latent.ts";
+import type { SporePage } from "./latent_console.ts";
 import { Links } from "./links.ts";
 import type { Part } from "./part.ts";
 import { Primary, type PrimaryView } from "./primary.ts";
@@ -224,6 +225,11 @@ export class Agent {
     const { state } = this.#ctx;
     const issuers = state.network?.chain?.issuers ?? [];
     return state.invite ? [...issuers, state.invite.grantEnvelope.signer] : issuers;
+  }
+
+  /** A page of the spore records that this node keeps, without their values. */
+  spores(prefix: string, after?: string, max?: number): SporePage {
+    return this.#partsStarted ? this.#latent.rows(prefix, after, max) : { rows: [] };
   }
 
   /** Takes one event and returns what to do, in order. */

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { Agent, type AgentOptions } from "../agent/agent.ts";
 import { COMMAND_VERBS, type SignedCommand } from "../agent/commands.ts";
 import { readControlRequest } from "../agent/control.ts";
+import type { PrimaryRequest } from "../agent/primary_console.ts";
 import type { SeedRequest } from "../agent/seeds.ts";
 import type { ComponentStatus, EventStatus, Status } from "../agent/status.ts";
 import {
@@ -59,7 +60,7 @@ import { openStore, StateError } from "./disk/store.ts";
 import { createControlApp, createStatusApp, type StatusChange } from "./http/app.ts";
 import type { ControlAnswer, ExecLine } from "./http/control.ts";
 import { type RunningServer, serveControl, serveStatus, STATUS_PORT } from "./http/server.ts";
-import { StatusView } from "./http/view.ts";
+import { type SporeQuery, StatusView } from "./http/view.ts";
 import { createP2pNetwork, prepareEntropy } from "./p2p/mod.ts";
 import { BUILD_INFO } from "./process/build_info.ts";
 import { measureCapabilities } from "./process/host.ts";
@@ -368,6 +369,7 @@ class RunningNode {
   async #serve(): Promise<Surface> {
     const source = {
       getStatus: () => this.#status(),
+      listSpores: (query: SporeQuery) => this.#agent.spores(query.prefix, query.after, query.max),
       subscribe: (listener: (change: StatusChange) => void) => {
         const listening = this.#bus.on("changed", "status page", listener);
         return () => listening[Symbol.dispose]();
@@ -451,6 +453,12 @@ class RunningNode {
         );
         const genesisSeed = keyFile === undefined ? undefined : readSeedFile(keyFile);
         return await this.#runtime.control({ verb, without: without ?? [], ...(genesisSeed ? { genesisSeed } : {}) });
+      }
+      case "primary-recover": {
+        const { keyFile } = record({ keyFile: optional(textReader(4_096)) })(request as CborValue, verb);
+        const read = readControlRequest(request) as PrimaryRequest & { readonly verb: "primary-recover" };
+        const genesisSeed = keyFile === undefined ? undefined : readSeedFile(keyFile);
+        return await this.#runtime.control({ ...read, ...(genesisSeed ? { genesisSeed } : {}) });
       }
       case "seed-decide": {
         const { keyFile } = record({ keyFile: optional(textReader(4_096)) })(request as CborValue, verb);

@@ -406,3 +406,28 @@ Deno.test("the page stays small with ten thousand members, and says how many it 
   assert.ok(page.length < 400_000, `${page.length} characters`);
   assert.match(page, /and 9\u202f900 more in/);
 });
+
+Deno.test("[3.5e] GET /spores lists records page by page, and says what a query wants", async () => {
+  const source = new FixtureSource();
+  const asked: unknown[] = [];
+  const page = { rows: [{ key: "service/web/a" }], after: "service/web/a" };
+  using app = createStatusApp({
+    getStatus: source.getStatus,
+    subscribe: source.subscribe,
+    listSpores: (query) => {
+      asked.push(query);
+      return page;
+    },
+  });
+  const answer = await app.request("/spores?prefix=service/&after=app/x&max=7");
+  assert.equal(answer.status, 200);
+  assert.deepEqual(await answer.json(), page);
+  await (await app.request("/spores")).body?.cancel();
+  assert.deepEqual(asked, [{ prefix: "service/", after: "app/x", max: 7 }, { prefix: "", max: 1_000 }]);
+  for (const query of ["max=0", "max=1001", "max=x", `prefix=${"a".repeat(201)}`]) {
+    const refused = await app.request(`/spores?${query}`);
+    assert.equal(refused.status, 400, query);
+    assert.equal((await refused.json()).code, "bad-query");
+  }
+  assert.equal(asked.length, 2);
+});

@@ -210,6 +210,12 @@ export function printStatus(out: Output, status: Status): void {
     label("Credential", left > 0 ? `good for ${duration(left)}` : out.style("red", `ran out ${duration(left)} ago`));
   }
   label("Tolerates", `${tolerance.crashFaults} crashed, ${tolerance.byzantineFaults} lying: ${safe(tolerance.note)}`);
+  if (status.spores) {
+    const { tiers, suspects } = status.spores;
+    const doubted = suspects.asking + suspects.denied + suspects.unanswered;
+    const doubt = doubted > 0 ? `, ${out.style("yellow", `${doubted} suspicious`)}` : "";
+    label("Records", `${tiers.primary} primary, ${tiers.seed} seed, ${tiers.latent} latent${doubt}`);
+  }
   label("Version", `${safe(status.version.version)}, up ${duration(status.process.uptimeMs)}`);
   label("Uses", `${byteSize(status.process.rssBytes)} memory, ${plural(status.traffic.channels, "channel")}`);
   for (const waiting of bootstrap.waitingFor) {

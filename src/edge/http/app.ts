@@ -6,6 +6,7 @@
 
 import { type Context, Hono } from "hono";
 import type { Health, Status } from "../../agent/status.ts";
+import { KEY_CHARS_MAX } from "../../spore/keys.ts";
 import { HISTORY_STEP_MS } from "../telemetry/history.ts";
 import { type Exposition, METRICS_CONTENT_TYPE } from "../telemetry/metrics.ts";
 import { ControlRoutes, type ControlRoutesDeps } from "./control.ts";
@@ -71,6 +72,7 @@ const STATUS_ROUTES: readonly (readonly [string, string])[] = [
   ["/healthz", "GET"],
   ["/readyz", "GET"],
   ["/status", "GET"],
+  ["/spores", "GET"],
   ["/metrics", "GET"],
   ["/events", "GET"],
   ["/openapi.json", "GET"],
@@ -79,12 +81,16 @@ const STATUS_ROUTES: readonly (readonly [string, string])[] = [
 /** The runtime compresses what may be transformed: a waste on loopback, and it would weaken the tag. */
 const JSON_HEADERS = { "content-type": "application/json", "cache-control": "no-cache, no-transform" };
 
+/** Spore records in one answer. */
+const SPORES_PAGE = 1_000;
+
 /** Names under which one node is asked for its status. */
 const FAST_URLS_MAX = 8;
 
 class App implements HttpApp {
   readonly #hono = new Hono();
   readonly #view: StatusView;
+  readonly #source: StatusSource;
   readonly #hub: EventHub;
   readonly #log: AppLog;
   readonly #checkHost: ((header: string) => Problem | undefined) | undefined;
@@ -104,6 +110,7 @@ class App implements HttpApp {
 
   constructor(deps: StatusAppDeps, control?: ControlRoutes) {
     this.#view = deps.view ?? new StatusView(deps, deps);
+    this.#source = deps;
     this.#log = deps.logs ?? { error: (event, message, fields) => console.error(event, message, fields?.error) };
     this.#hub = new EventHub(this.#view, (view) => view.rendering("page", pageEvent), deps.events);
     this.#checkHost = deps.hosts === "any" ? undefined : hostCheck(deps.hosts);
@@ -213,6 +220,7 @@ class App implements HttpApp {
     hono.get("/healthz", (context) => answerHealth(context, { status: "alive" }, 200));
     hono.get("/readyz", (context) => this.#readyz(context));
     hono.get("/status", (context) => this.#statusAnswer(context.req.raw));
+    hono.get("/spores", (context) => this.#spores(context));
     hono.get("/metrics", () => {
       const text = this.#view.metrics((out) => this.#httpMetrics(out));
       return new Response(text, { headers: { "content-type": METRICS_CONTENT_TYPE, "cache-control": "no-store" } });
@@ -241,6 +249,24 @@ class App implements HttpApp {
     const body = this.#view.body();
     if (matchesTag(request.headers.get("if-none-match"), body.etag)) return this.#unchanged(body);
     return new Response(body.text, { headers: { ...JSON_HEADERS, etag: body.etag } });
+  }
+
+  /** Spore records without their values, page by page. */
+  #spores(context: Context): Response {
+    const { prefix = "", after, max } = context.req.query();
+    const count = max === undefined ? SPORES_PAGE : /^\d{1,4}$/.test(max) ? Number(max) : 0;
+    if (count < 1 || count > SPORES_PAGE || prefix.length > KEY_CHARS_MAX || (after?.length ?? 0) > KEY_CHARS_MAX) {
+      return problemResponse({
+        status: 400,
+        code: "bad-query",
+        title: "This query cannot be answered",
+        cause: `Wanted max from 1 to ${SPORES_PAGE}, and keys of at most ${KEY_CHARS_MAX} characters.`,
+        cure: "Ask for example /spores?prefix=service/&max=100, and go on with after.",
+      });
+    }
+    const query = { prefix, max: count, ...(after === undefined ? {} : { after }) };
+    const page = this.#source.listSpores?.(query) ?? { rows: [] };
+    return new Response(JSON.stringify(page), { headers: JSON_HEADERS });
   }
 
   #unchanged(body: RenderedBody): Response {

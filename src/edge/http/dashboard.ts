@@ -113,9 +113,9 @@ ${tiles(status)}
 <div class="col">${membersCard(status)}${joinCard(status)}${discoveryCard(status)}${eventsCard(status)}${
     nodeCard(status)
   }</div>
-<div class="col">${webCard(status)}${plotsCard(status)}${invitesCard(status)}${healthCard(status)}${seedsCard(status)}${
-    refusalsCard(status)
-  }</div>
+<div class="col">${webCard(status)}${plotsCard(status)}${invitesCard(status)}${healthCard(status)}${
+    sporesCard(status)
+  }${seedsCard(status)}${refusalsCard(status)}</div>
 </div>
 </main>
 <footer class="foot"><span>mycelium ${status.version.version} (${status.version.commit})</span><a href="status">status as JSON</a><a href="metrics">metrics</a><a href="readyz">readiness</a><a href="openapi.json">OpenAPI</a></footer>
@@ -649,6 +649,56 @@ function seedsCard(status: Status): Html {
           </li>
         `
       )}</ul>
+    </section>
+  `;
+}
+
+const TIER_TEXT = {
+  primary: "agreed on by the primaries",
+  seed: "from a seed of an issuer",
+  latent: "told by members",
+} as const;
+
+/** What the network knows, by where it comes from; nothing before this node is a member. */
+function sporesCard(status: Status): Html {
+  const { spores } = status;
+  if (!spores) return html``;
+  const { asking, confirmed, denied, unanswered } = spores.suspects;
+  const doubted = asking + denied + unanswered;
+  const last = spores.lastSync;
+  return html`
+    <section class="card o8" aria-labelledby="h-spores">
+      <div class="head">
+        <h2 id="h-spores">Records</h2>
+        <p>${bytes(spores.bytes)}${spores.partial ? ", a part of them" : ""}</p>
+      </div>
+      <ul class="rows">${(["primary", "seed", "latent"] as const).map((tier) =>
+        html`<li><div class="grow">${tier}<small>${TIER_TEXT[tier]}</small></div><span>${
+          count(spores.tiers[tier])
+        }</span></li>`
+      )}${doubted + confirmed === 0 ? "" : html`
+        <li>
+          <div class="grow">suspicious<small>${count(confirmed)} confirmed and used, ${count(
+            doubted,
+          )} not used</small></div>
+          <div>${badge(doubted > 0 ? "look" : "ok", doubted > 0 ? "warn" : "good")}</div>
+        </li>
+      `}${spores.equivocations === 0 ? "" : html`
+        <li>
+          <div class="grow">authors that contradict themselves</div>
+          <div>${badge(count(spores.equivocations), "bad")}</div>
+        </li>
+      `}${last
+        ? html`
+          <li>
+            <div class="grow">compared ${ago(last.atMs, status.nowMs)}<small>${plural(
+              last.differing,
+              "difference",
+            )}, ${plural(spores.runs, "comparison")} since start</small></div>
+            <div>${badge(last.ok ? "ok" : "failed", last.ok ? "good" : "warn")}</div>
+          </li>
+        `
+        : ""}</ul>
     </section>
   `;
 }

@@ -25,10 +25,12 @@ import type {
   SeedStatus,
   SeedTargetStatus,
   SourceStatus,
+  SporeRow,
   SporesStatus,
   Status,
   Waiting,
 } from "../../agent/status.ts";
+import type { SporePage } from "../../agent/latent_console.ts";
 import type { Role } from "../../core/roles.ts";
 import {
   bool,
@@ -322,6 +324,40 @@ const primary = object<PrimaryStatus>({
   unproven: count("At the leader: keys that wait for the signatures of a majority."),
 }, "Primary Spore: missing before this node is a member.");
 
+const sporeVersion = {
+  key: text("Path; its first segment says whose it is."),
+  tier: choice<SporeRow["tier"]>({ latent: true, seed: true, primary: true }, "Where it comes from."),
+  state: choice<SporeRow["state"]>({ live: true, expired: true, deleted: true }),
+  author: text("Node id."),
+  authorName: text("Name of the author."),
+  seq: count("Number: the greater one is the newer word."),
+  term: optional(count("Term of the entry in the log of the Primary Spore.")),
+  index: optional(count("Index of that entry, or number of the seed document.")),
+  provenUntilMs: optional(time("Until when its rank counts.")),
+  issuedMs: time("When it was written, by its author's clock."),
+  expiresMs: time("When it runs out."),
+  hash: text("Hexadecimal."),
+  sizeBytes: count("Size of the value."),
+  value: optional(text("Base64url; never in a listing.")),
+};
+const sporeRow = object<SporeRow>({
+  ...sporeVersion,
+  provisional: bool("Used although a higher tier says otherwise: confirmed by connection."),
+  challenger: optional(object<NonNullable<SporeRow["challenger"]>>({
+    ...sporeVersion,
+    confirmation: choice<NonNullable<SporeRow["challenger"]>["confirmation"]>({
+      asking: true,
+      confirmed: true,
+      denied: true,
+      unanswered: true,
+    }, "How far its confirmation is."),
+  }, "A newer word of lower tier that is not used.")),
+});
+const sporePage = object<SporePage>({
+  rows: list(sporeRow),
+  after: optional(text("Key to go on after; missing where that was all.")),
+});
+
 const status: Schema<Status> = object<Status>({
   schema: { json: { const: 1, description: "Rises when a field changes its meaning or goes." }, optional: false },
   nowMs: time("When this document was made, by the node's clock."),
@@ -443,6 +479,7 @@ export const SCHEMAS: Readonly<Record<string, JsonSchema>> = {
   Pending: pending.json,
   Assignment: assignment.json,
   Event: event.json,
+  SporePage: sporePage.json,
   HistorySample: sample.json,
   Readiness: {
     type: "object",
@@ -627,6 +664,18 @@ export function openApiDocument(options: OpenApiOptions): JsonSchema {
         "200": ok("The document.", "application/json", ref("Status")),
         "304": { description: "Unchanged since the tag in If-None-Match." },
       }),
+      "/spores": get("spores", "Spore records without their values, in order of their keys", {
+        "200": ok("A page.", "application/json", ref("SporePage")),
+      }, [
+        { name: "prefix", in: "query", description: "What the keys begin with.", schema: { type: "string" } },
+        { name: "after", in: "query", description: "Only keys behind this one.", schema: { type: "string" } },
+        {
+          name: "max",
+          in: "query",
+          description: "Records.",
+          schema: { type: "integer", minimum: 1, maximum: 1_000 },
+        },
+      ]),
       "/metrics": get("metrics", "The same for Prometheus", {
         "200": ok("Exposition format 0.0.4.", "text/plain", { type: "string" }),
       }),

@@ -20,10 +20,21 @@ export type StatusChange =
   | { readonly type: "status" }
   | { readonly type: "event"; readonly event: EventStatus };
 
+/** What part of the spore records is listed. */
+export interface SporeQuery {
+  /** What the keys begin with. */
+  readonly prefix: string;
+  /** Only keys behind this one. */
+  readonly after?: string;
+  readonly max: number;
+}
+
 /** Where a status comes from. */
 export interface StatusSource {
   /** The status now. May be costly; it is asked at most four times a second. */
   getStatus(): Status;
+  /** A page of the listing of spore records, as JSON; missing where there is none. */
+  listSpores?(query: SporeQuery): unknown;
   /** Calls `listener` on each change until the returned function is called. */
   subscribe(listener: (change: StatusChange) => void): () => void;
 }

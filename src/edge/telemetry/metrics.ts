@@ -81,6 +81,7 @@ export function renderMetrics(status: Status, extra?: (out: Exposition) => void)
   nodeMetrics(out, status);
   memberMetrics(out, status);
   joinMetrics(out, status);
+  sporeMetrics(out, status);
   seedMetrics(out, status);
   trafficMetrics(out, status);
   processMetrics(out, status);
@@ -203,6 +204,39 @@ function seedMetrics(out: Exposition, status: Status): void {
   );
   const taken = seeds.taken.reduce((sum, one) => sum + one.records, 0);
   out.gauge("mycelium_seed_records", "Records in the seeds that were taken in this run.", taken);
+}
+
+function sporeMetrics(out: Exposition, status: Status): void {
+  const { spores } = status;
+  if (!spores) return;
+  out.family(
+    "mycelium_spore_records",
+    "gauge",
+    "Keys of spore records by the tier of what counts.",
+    series("tier", new Map(Object.entries(spores.tiers))),
+  );
+  out.gauge("mycelium_spore_bytes", "What spore records take.", spores.bytes);
+  out.gauge("mycelium_spore_tombstones", "Keys that were deleted.", spores.tombstones);
+  out.family(
+    "mycelium_spore_suspects",
+    "gauge",
+    "Suspicious spore records by state of their confirmation.",
+    series("state", new Map(Object.entries(spores.suspects))),
+  );
+  out.counter("mycelium_spore_equivocations_total", "Authors caught saying two things at once.", spores.equivocations);
+  out.family(
+    "mycelium_spore_versions_total",
+    "counter",
+    "Versions of spore records that arrived, by what became of them.",
+    series("outcome", new Map([["changed", spores.changed], ["skipped", spores.skipped], ["all", spores.received]])),
+  );
+  out.counter("mycelium_spore_checks_total", "Signatures checked.", spores.verified);
+  out.counter("mycelium_spore_repairs_total", "Comparisons with other members.", spores.runs);
+  out.gauge(
+    "mycelium_spore_repair_differing",
+    "Entries that differed in the last comparison.",
+    spores.lastSync?.differing,
+  );
 }
 
 function trafficMetrics(out: Exposition, status: Status): void {
