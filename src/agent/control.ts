@@ -17,13 +17,14 @@ import {
   uint,
   WireError,
 } from "../core/codec.ts";
+import { LIMITS } from "../core/limits.ts";
 import { readAddress } from "../core/ids.ts";
 import { readRole, type Role } from "../core/roles.ts";
 import { BUNDLE_KINDS, BUNDLE_TEXT_BYTES_MAX } from "../spore/seed_bundle.ts";
 import { KEY_CHARS_MAX } from "../spore/keys.ts";
 import { RECORD_LIFE_MS_MAX, VALUE_BYTES_MAX } from "../spore/record.ts";
 import type { SporeRequest } from "./latent.ts";
-import type { PrimaryRequest } from "./primary.ts";
+import type { PrimaryRequest } from "./primary_console.ts";
 import type { SeedRequest } from "./seeds.ts";
 
 /** Requests by verb. */
@@ -86,6 +87,8 @@ export interface ControlError {
 
 const node = text(128);
 const sporeKey = text(200);
+/** A record in Base64url. */
+const base64 = text(Math.ceil(LIMITS.recordBytesMax * 4 / 3) + 4, /^[A-Za-z0-9_-]*$/);
 
 const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
   "init": record({ name: text(63), approval: optional(bool) }),
@@ -159,6 +162,17 @@ const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
   }),
   "primary-get": record({ key: sporeKey, prefix: optional(bool), stale: optional(bool) }),
   "primary-transfer": record({ node }),
+  "primary-recover": record({
+    without: array(text(128), 32),
+    dryRun: optional(bool),
+    genesisSeed: optional(bytes({ length: 32 })),
+  }),
+  "primary-dump": record({ dump: optional(text(64)), offset: optional(uint()) }),
+  "primary-restore": record({
+    rows: array(record({ key: sporeKey, envelope: optional(base64), value: base64 }), 64),
+    overwrite: optional(bool),
+    dryRun: optional(bool),
+  }),
   "set-mode": record({ mode: oneOf(["normal", "safe", "isolated", "drained"]) }),
   "leave": record({}),
 };

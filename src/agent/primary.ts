@@ -10,7 +10,7 @@
  * @module
  */
 
-import { equalBytes, toBase64Url, toHex } from "../core/bytes.ts";
+import { equalBytes, toHex } from "../core/bytes.ts";
 import {
   array,
   bool,
@@ -24,20 +24,21 @@ import {
   uint,
   WireError,
 } from "../core/codec.ts";
-import { envelopeValue, readEnvelope } from "../core/envelope.ts";
+import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
+import type { KeyPair } from "../core/crypto.ts";
 import { nodeIdOf, publicKeyOf, readNodeId, shortNodeId } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
-import { configOf, isJoint, isVoter, membersOf } from "../raft/config.ts";
+import { configOf, isJoint, membersOf } from "../raft/config.ts";
 import type { RaftEffect, RaftEvent, RefusalReason, Role, StoredRaft } from "../raft/effects.ts";
 import { decodeMessage, encodeMessage, type Entry, type MessageType, type RaftMessage } from "../raft/messages.ts";
 import { Raft } from "../raft/raft.ts";
 import type { RaftView } from "../raft/view.ts";
-import { openSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore } from "../spore/record.ts";
+import { openSpore, type Spore } from "../spore/record.ts";
 import { type Command, type CommandResult, encodeCommand, StateMachine, type Version } from "../spore/state_machine.ts";
 import { planVoters, type VoterCandidate } from "../spore/voters.ts";
 import { Attestation } from "./attestation.ts";
 import { type Context, DEFERRED, Refusal } from "./context.ts";
-import type { ControlRequest, PartRequest } from "./control.ts";
+import type { ControlRequest } from "./control.ts";
 import type { PeerView } from "./effects.ts";
 import type { Part } from "./part.ts";
 import {
@@ -51,6 +52,8 @@ import {
   requestsValue,
   type WriteResult,
 } from "./primary_client.ts";
+import { type LogEnd, PrimaryConsole, type PrimaryRequest } from "./primary_console.ts";
+import { openRecovery, recovered, sealRecovery } from "./primary_recovery.ts";
 import { nodeOfReplica, PrimaryStore } from "./primary_store.ts";
 import type { PrimaryStatus } from "./status.ts";
 
@@ -94,17 +97,6 @@ const RELIABLE: ReadonlySet<MessageType> = new Set([
   "vote-response",
   "timeout-now",
 ]);
-
-/** Requests of the person at the machine. */
-export type PrimaryRequest =
-  | { readonly verb: "primary-put"; readonly key: string; readonly value?: string; readonly expect?: number }
-  | {
-    readonly verb: "primary-get";
-    readonly key: string;
-    readonly prefix?: boolean;
-    readonly stale?: boolean;
-  }
-  | { readonly verb: "primary-transfer"; readonly node: string };
 
 /** What the simulator's checkers look at. */
 export interface PrimaryView extends RaftView {
@@ -151,7 +143,8 @@ const readPropose = record({
   w: optional(uint(1)),
 });
 const readRead = record({ k: text(200), p: optional(bool), s: optional(bool), a: optional(text(200)) });
-const readInfo = record({ r: text(128), i: uint(), m: uint(), c: uint(), l: optional(readNodeId) });
+const readInfo = record({ r: text(128), i: uint(), e: uint(), c: uint(), l: optional(readNodeId) });
+const readFence = record({ v: readEnvelope });
 const readVersions = record({
   v: array(record({ e: readEnvelope, i: uint(), m: uint() }), 1_000),
   x: uint(),
@@ -172,13 +165,23 @@ type Waiting =
     readonly done: (result: CommandResult | { readonly leader: string | undefined }) => void;
   }
   | { readonly kind: "change" }
-  | { readonly kind: "transfer"; readonly controlId: number }
+  | {
+    readonly kind: "transfer";
+    readonly done: (result: { readonly leader: string | undefined } | { readonly refused: string }) => void;
+  }
   | { readonly kind: "read"; readonly done: (ok: boolean) => void };
 
 /** The Primary Spore of one node. */
 export class Primary implements Part {
-  readonly methods: readonly string[] = ["raft", "primary.propose", "primary.read", "primary.info", "primary.attest"];
-  readonly verbs: readonly string[] = ["primary-put", "primary-get", "primary-transfer"];
+  readonly methods: readonly string[] = [
+    "raft",
+    "primary.propose",
+    "primary.read",
+    "primary.info",
+    "primary.attest",
+    "primary.fence",
+  ];
+  readonly verbs: readonly string[];
   readonly datagramKind: number = DATAGRAM_KIND;
   /** Proofs for what was agreed on. */
   readonly attestation: Attestation;
@@ -218,9 +221,13 @@ export class Primary implements Part {
   #logBytes = 0;
   #chainEpoch = 0;
   #leaderHint: string | undefined;
-  /** What a request of a person waits for. */
-  #later: { readonly atMs: number; readonly run: () => void }[] = [];
-  #seq = 0;
+  readonly #console: PrimaryConsole;
+  /** Said by an operator here, and not in the log yet. */
+  #recovery: { readonly without: readonly string[]; readonly statement: Envelope } | undefined;
+  /** When those that were given up were told so last. */
+  readonly #fencedMs = new Map<string, number>();
+  /** Replicas that statements of the log give up. */
+  readonly #statements = new WeakMap<Envelope, readonly string[]>();
 
   constructor(ctx: Context, entries: ReadonlyMap<string, Uint8Array>) {
     this.#ctx = ctx;
@@ -230,6 +237,8 @@ export class Primary implements Part {
       if (!(error instanceof WireError)) throw error;
       this.#broken = error.message;
     }
+    this.#console = new PrimaryConsole(ctx, this);
+    this.verbs = this.#console.verbs;
     this.attestation = new Attestation(ctx, () => this.#state);
     this.#client = new PrimaryClient({
       get nowMs() {
@@ -261,6 +270,9 @@ export class Primary implements Part {
     this.#chainEpoch = 0;
     this.#leaderHint = undefined;
     this.#leavingMs = undefined;
+    this.#console.clear();
+    this.#recovery = undefined;
+    this.#fencedMs.clear();
   }
 
   keys(): readonly string[] {
@@ -288,21 +300,6 @@ export class Primary implements Part {
     this.start();
   }
 
-  /**
-   * What this replica has followed since the split is void. Where it is wanted again it comes back as a new one that
-   * learns from those of the other half, and never founds a group of its own.
-   */
-  authorityReplaced(): void {
-    const { ctx } = this;
-    if (!this.#store.identity) return;
-    const gone = this.keys();
-    this.clear();
-    const id = `${ctx.state.nodeId}.${toHex(ctx.entropy.bytes(4))}`;
-    const identity = this.#store.identify({ id, founder: false, incarnation: 0 });
-    ctx.persist([...gone.map((key): Put => [key, null]), ...identity]);
-    this.start();
-  }
-
   sessionUp(nodeId: string): void {
     this.#replicas.delete(nodeId);
     this.#reach.set(nodeId, { up: true, sinceMs: this.#ctx.nowMs });
@@ -326,7 +323,8 @@ export class Primary implements Part {
     this.#client.clockSetBack();
     this.attestation.clockSetBack();
     for (const [nodeId, one] of this.#reach) this.#reach.set(nodeId, { ...one, sinceMs: this.#ctx.nowMs });
-    this.#later = this.#later.map(({ run }) => ({ atMs: this.#ctx.nowMs, run }));
+    this.#console.clockSetBack();
+    this.#fencedMs.clear();
   }
 
   wake(): number {
@@ -336,15 +334,7 @@ export class Primary implements Part {
       this.#wakeMs = Infinity;
       this.#step({ type: "wake", nowMs: ctx.nowMs });
     }
-    const due = this.#later.filter((one) => one.atMs <= ctx.nowMs);
-    this.#later = this.#later.filter((one) => one.atMs > ctx.nowMs);
-    for (const { run } of due) run();
-    let nextMs = Math.min(
-      this.#lead(),
-      this.#client.wake(),
-      this.attestation.wake(),
-      ...this.#later.map((one) => one.atMs),
-    );
+    let nextMs = Math.min(this.#console.wake(), this.#lead(), this.#client.wake(), this.attestation.wake());
     // The client may have found work for the replica.
     this.#flush();
     if (this.#raft) nextMs = Math.min(nextMs, this.#wakeMs);
@@ -360,6 +350,8 @@ export class Primary implements Part {
         return this.#onPropose(peer, body, inboundId);
       case "primary.read":
         return this.#onRead(body, inboundId);
+      case "primary.fence":
+        return this.#onFence(body);
       case "primary.attest":
         return this.attestation.serve(peer, body);
       default:
@@ -368,17 +360,7 @@ export class Primary implements Part {
   }
 
   answer(controlId: number, request: ControlRequest): unknown {
-    const asked = request as PartRequest & PrimaryRequest;
-    switch (asked.verb) {
-      case "primary-put":
-        return this.#controlPut(controlId, asked);
-      case "primary-get":
-        return this.#controlGet(controlId, asked);
-      case "primary-transfer":
-        return this.#controlTransfer(controlId, asked.node);
-      default:
-        return asked satisfies never;
-    }
+    return this.#console.answer(controlId, request as ControlRequest & PrimaryRequest);
   }
 
   datagram(from: string, input: Uint8Array): void {
@@ -412,8 +394,9 @@ export class Primary implements Part {
 
   /** Node that leads, as far as this one knows. */
   get leader(): string | undefined {
-    const leader = this.#raft?.view.leader;
-    return leader === undefined ? this.#leaderHint : nodeOfReplica(leader);
+    if (!this.#raft) return this.#leaderHint;
+    const { leader } = this.#raft.view;
+    return leader === undefined ? undefined : nodeOfReplica(leader);
   }
 
   /** Whether there is somebody to ask. */
@@ -447,6 +430,81 @@ export class Primary implements Part {
     this.#readAfar(request, 0, done);
   }
 
+  /** Voters and learners of the configuration that this replica knows. */
+  members():
+    | { readonly self: string; readonly voters: readonly string[]; readonly learners: readonly string[] }
+    | undefined {
+    const raft = this.#raft;
+    if (!raft) return undefined;
+    const { config } = raft.view;
+    // In a joint configuration both halves have to agree: all of them count.
+    const voters = [...new Set([...config.voters, ...config.votersOutgoing])].sort();
+    return { self: raft.id, voters, learners: config.learners.filter((one) => !voters.includes(one)) };
+  }
+
+  /** Hands leadership to a voter; `done` is told who leads then, as far as that is known. */
+  transfer(
+    to: string,
+    done: (result: { readonly leader: string | undefined } | { readonly refused: string }) => void,
+  ): void {
+    if (!this.#raft) return done({ refused: "not-leader" });
+    const id = this.#nextId++;
+    this.#waiting.set(id, { kind: "transfer", done });
+    this.#step({ type: "transfer", nowMs: this.ctx.nowMs, id, to });
+  }
+
+  /** Where the log of this replica ends; those of others that answer are told to `done`. */
+  survey(of: readonly string[], done: (found: ReadonlyMap<string, LogEnd>) => void): LogEnd {
+    const found = new Map<string, LogEnd>();
+    let open = 1;
+    const ended = () => {
+      if (--open === 0) done(found);
+    };
+    for (const replica of of) {
+      const node = nodeOfReplica(replica);
+      if (!this.ctx.sessions.get(node)?.member) continue;
+      open += 1;
+      this.ctx.call(node, "primary.info", {}, INFO_MS, (result) => {
+        if (result.ok) {
+          try {
+            const { r, i, e, c } = readInfo(result.body, "primary.info");
+            if (r === replica) found.set(replica, { term: e, index: i, commitIndex: c });
+          } catch (error) {
+            if (!(error instanceof WireError)) throw error;
+            this.ctx.refuse("bad-answer", node);
+          }
+        }
+        ended();
+      });
+    }
+    // After the answer is in the hands of who asked.
+    this.ctx.wakeAt(this.ctx.nowMs);
+    this.#console.soon(ended);
+    return this.#logEnd();
+  }
+
+  /** Goes on as the only voter, without those that are given up. */
+  recover(learners: readonly string[], without: readonly string[], signer: KeyPair): void {
+    const { ctx } = this;
+    const raft = this.#raft;
+    if (!raft) return;
+    const end = this.#logEnd();
+    const said = { without, by: ctx.state.nodeId, index: end.index, term: end.term, atMs: ctx.nowMs };
+    this.#recovery = { without, statement: sealRecovery(said, ctx.state.networkId, signer) };
+    this.#stop();
+    const { stored, entry } = recovered(this.#stored!, raft.id, learners);
+    ctx.persist(this.#store.puts({ type: "persist", seq: 0, hardState: stored.hardState, entries: [entry], then: [] }));
+    this.#stored = stored;
+    this.#run();
+  }
+
+  #logEnd(): LogEnd {
+    const { lastIndex, commitIndex, snapshotIndex } = this.#raft!.view;
+    const term = this.#raft!.entryAt(lastIndex)?.term ??
+      (snapshotIndex === lastIndex ? this.#raft!.toStored().logStart.term : 0);
+    return { term, index: lastIndex, commitIndex };
+  }
+
   /** For the status document. */
   status(): PrimaryStatus {
     const view = this.#raft?.view;
@@ -466,7 +524,12 @@ export class Primary implements Part {
       snapshotIndex: view?.snapshotIndex ?? 0,
       ...size,
       stateHash: this.#state ? toHex(this.#state.hash) : "",
-      recoveries: (this.#state?.recoveries ?? []).map((one) => ({ ...one })),
+      recoveries: (this.#state?.recoveries ?? []).map(({ index, timeMs, by, without }) => ({
+        index,
+        timeMs,
+        by,
+        without,
+      })),
       waiting: this.#client.waiting,
       unproven: this.attestation.figures.waiting,
     };
@@ -581,7 +644,7 @@ export class Primary implements Part {
     for (const one of waiting) {
       if (one.kind === "propose") one.done({ leader });
       if (one.kind === "read") one.done(false);
-      if (one.kind === "transfer") this.#transferDone(one.controlId, leader);
+      if (one.kind === "transfer") one.done({ leader });
     }
   }
 
@@ -678,6 +741,13 @@ export class Primary implements Part {
     else {
       this.#policyMs = 0;
       this.#busy();
+      const recovery = this.#recovery;
+      this.#recovery = undefined;
+      if (recovery) {
+        const without = recovery.without.map(nodeOfReplica);
+        const { statement } = recovery;
+        this.#proposeOwn({ op: "recovered", timeMs: ctx.nowMs, by: ctx.state.nodeId, without, statement });
+      }
     }
     // Whoever looks for a leader wants one soon.
     if (leader === undefined) this.#pace(ACTIVE_MS);
@@ -740,7 +810,7 @@ export class Primary implements Part {
       case "read":
         return waiting.done(false);
       case "transfer":
-        return this.#transferRefused(waiting.controlId, reason);
+        return waiting.done({ refused: reason });
       case "change":
         this.#policyMs = this.ctx.nowMs + POLICY_MS;
         return this.ctx.log("debug", "primary-change-refused", `${reason} ${detail ?? ""}`);
@@ -839,6 +909,7 @@ export class Primary implements Part {
     const known = key && !ctx.state.revocations.get("node", key) &&
       (chain.isIssuer(key) || membersOf(raft.view.config).includes(packet.f));
     if (nodeOfReplica(packet.f) !== from || !known) return ctx.refuse("raft-stranger", from);
+    if (this.#fence(from, packet.f)) return;
     this.#noteReplica(from, packet.f);
     for (const one of packet.m) {
       this.#step({ type: "message", nowMs: ctx.nowMs, from: packet.f, message: decodeMessage(one) });
@@ -850,16 +921,64 @@ export class Primary implements Part {
   }
 
   #noteReplica(nodeId: string, id: string): void {
-    if (this.#replicas.get(nodeId)?.id === id) return;
+    if (this.#replicas.get(nodeId)?.id === id || this.#fence(nodeId, id)) return;
     this.#replicas.set(nodeId, { id, askedMs: this.ctx.nowMs });
     this.#policyMs = 0;
+  }
+
+  /** Tells a replica that was given up so; it is no member whatever it believes. Returns whether it is one. */
+  #fence(nodeId: string, replica: string): boolean {
+    const { ctx } = this;
+    const given = this.#state?.recoveries.findLast((one) => this.#givenUp(one.statement).includes(replica));
+    if (!given) return false;
+    if (ctx.nowMs - (this.#fencedMs.get(replica) ?? -Infinity) >= INFO_MS) {
+      this.#fencedMs.set(replica, ctx.nowMs);
+      ctx.call(nodeId, "primary.fence", { v: envelopeValue(given.statement) }, INFO_MS, (result) => {
+        if (!result.ok) return;
+        this.#replicas.delete(nodeId);
+        this.#policyMs = 0;
+      });
+    }
+    return true;
+  }
+
+  #givenUp(statement: Envelope): readonly string[] {
+    const known = this.#statements.get(statement);
+    if (known) return known;
+    let without: readonly string[] = [];
+    try {
+      without = this.#openRecovery(statement).without;
+    } catch (error) {
+      // In the log stands what a leader put there: what no operator signed says nothing.
+      if (!(error instanceof WireError)) throw error;
+    }
+    this.#statements.set(statement, without);
+    return without;
+  }
+
+  #openRecovery(statement: Envelope): ReturnType<typeof openRecovery> {
+    const { networkId, network } = this.ctx.state;
+    const { genesisKey, operatorKey } = network!.genesis!.record;
+    return openRecovery(statement, networkId, [genesisKey, operatorKey]);
+  }
+
+  /** Serves `primary.fence`: the group went on without this replica, which makes way for a new one. */
+  #onFence(body: CborValue): CborValue {
+    const { ctx } = this;
+    const said = this.#openRecovery(readFence(body, "primary.fence").v);
+    const identity = this.#store.identity;
+    if (!identity || !said.without.includes(identity.id)) return {};
+    ctx.log("warn", "primary-given-up", "An operator recovered the primaries without this replica: it begins anew");
+    ctx.audit("primary-given-up", said.by, `replica ${identity.id}`);
+    this.authorityReplaced(true);
+    return {};
   }
 
   #info(): CborValue {
     const raft = this.#raft;
     if (!raft) throw new Refusal("not-issuer", "this node runs no replica");
-    const { lastIndex, commitIndex, term } = raft.view;
-    return { r: raft.id, i: lastIndex, m: term, c: commitIndex, l: this.leader };
+    const { term, index, commitIndex } = this.#logEnd();
+    return { r: raft.id, i: index, e: term, c: commitIndex, l: this.leader };
   }
 
   // --- A leader's work.
@@ -1205,129 +1324,6 @@ export class Primary implements Part {
         done({ ok: false, code: "bad-answer" });
       }
     });
-  }
-
-  // --- The person at the machine.
-
-  #controlPut(controlId: number, request: PrimaryRequest & { readonly verb: "primary-put" }): unknown {
-    const { ctx } = this;
-    // The clock as part of the number lets a node that lost its disk go on.
-    this.#seq = Math.max(ctx.nowMs, this.#seq + 1);
-    const spore = sealSpore(
-      {
-        key: request.key,
-        seq: this.#seq,
-        value: request.value === undefined ? undefined : new TextEncoder().encode(request.value),
-        issuedMs: ctx.nowMs,
-        expiresMs: ctx.nowMs + RECORD_LIFE_MS_MAX,
-      },
-      ctx.state.networkId,
-      ctx.state.keyPair,
-    );
-    this.write(spore, request.expect === undefined ? {} : { expect: request.expect }, (result) => {
-      if (result.ok) return this.#controlReply(controlId, { key: request.key, index: result.index, code: result.code });
-      const { code, index } = result;
-      const cure = CURES[code] ?? "";
-      this.#controlError(
-        controlId,
-        code,
-        `Cannot write "${request.key}": ${code}${index ? `, version ${index}` : ""}`,
-        cure,
-      );
-    });
-    return DEFERRED;
-  }
-
-  #controlGet(controlId: number, request: PrimaryRequest & { readonly verb: "primary-get" }): unknown {
-    const endMs = this.ctx.nowMs + CONTROL_MS;
-    const read = { key: request.key, prefix: request.prefix ?? false, stale: request.stale ?? false };
-    const attempt = (): void =>
-      this.read(read, (result) => {
-        if (result.ok) {
-          return this.#controlReply(controlId, { index: result.index, versions: result.versions.map(shown) });
-        }
-        if (this.ctx.nowMs < endMs) {
-          return void this.#later.push({ atMs: this.ctx.nowMs + 100, run: attempt });
-        }
-        this.#controlError(controlId, result.code, `Cannot read "${request.key}": ${result.code}`, CURES["timeout"]!);
-      });
-    attempt();
-    return DEFERRED;
-  }
-
-  #controlTransfer(controlId: number, wanted: string): unknown {
-    const { ctx } = this;
-    const raft = this.#raft;
-    if (!raft || raft.view.role !== "leader") {
-      throw new Refusal(
-        "not-leader",
-        "Cannot hand over: this node does not lead",
-        `Run it on ${this.leader ?? "the leader"}`,
-      );
-    }
-    const members = membersOf(raft.view.config).filter((one) => {
-      const node = nodeOfReplica(one);
-      return node === wanted || wanted.length >= 4 && node.endsWith(wanted) ||
-        ctx.state.members.get(node)?.membership.name === wanted;
-    });
-    if (members.length !== 1 || !isVoter(raft.view.config, members[0]!)) {
-      throw new Refusal(
-        "not-found",
-        `Cannot hand over to "${wanted}": it is no voter`,
-        "List them: mycelium primary status",
-      );
-    }
-    if (members[0] === raft.id) return { leader: ctx.state.nodeId };
-    const id = this.#nextId++;
-    this.#waiting.set(id, { kind: "transfer", controlId });
-    this.#step({ type: "transfer", nowMs: ctx.nowMs, id, to: members[0]! });
-    return DEFERRED;
-  }
-
-  #transferDone(controlId: number, leader: string | undefined): void {
-    this.ctx.audit(
-      "primary-transfer",
-      this.ctx.state.nodeId,
-      `leadership was given up${leader ? `, to ${leader}` : ""}`,
-    );
-    this.#controlReply(controlId, { leader: leader ?? null });
-  }
-
-  #transferRefused(controlId: number, reason: RefusalReason): void {
-    this.#controlError(controlId, reason, `Cannot hand over: ${reason}`, "Try again");
-  }
-
-  #controlReply(controlId: number, value: unknown): void {
-    this.ctx.emit({ type: "control-reply", controlId, result: { ok: true, value } });
-  }
-
-  #controlError(controlId: number, code: string, message: string, cure: string): void {
-    this.ctx.emit({ type: "control-reply", controlId, result: { ok: false, error: { code, message, cure } } });
-  }
-}
-
-const CURES: { readonly [code: string]: string } = {
-  "conflict": "Read it again, then write with the version that is there",
-  "stale-seq": "A newer word of this node is there: check its clock",
-  "not-permitted": "This node may write under app/ and under its own node/ and service/ keys",
-  "full": "Delete what is not needed",
-  "timeout": "It may still happen. Who leads: mycelium primary status",
-  "from-future": "Check the clock of this node",
-};
-
-/** A version as JSON; bytes that are no text are shown in Base64. */
-function shown({ spore, index, term }: Version): unknown {
-  const { key, seq, value, issuedMs, expiresMs } = spore.record;
-  return { key, index, term, seq, author: spore.author, issuedMs, expiresMs, ...valueOf(value) };
-}
-
-function valueOf(value: Uint8Array | undefined): { readonly [name: string]: string } {
-  if (value === undefined) return {};
-  try {
-    return { value: new TextDecoder("utf-8", { fatal: true }).decode(value) };
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    return { base64: toBase64Url(value) };
   }
 }
 

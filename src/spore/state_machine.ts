@@ -54,7 +54,14 @@ export type Command =
   /** The authority has changed: who may write where only issuers may. */
   | { readonly op: "issuers"; readonly timeMs: number; readonly epoch: number; readonly issuers: readonly string[] }
   /** An operator went on without a lost majority: what it had committed may be missing. */
-  | { readonly op: "recovered"; readonly timeMs: number; readonly by: string; readonly without: readonly string[] };
+  | {
+    readonly op: "recovered";
+    readonly timeMs: number;
+    readonly by: string;
+    readonly without: readonly string[];
+    /** The operator's word for it: shown to those that were given up, should they come back. */
+    readonly statement: Envelope;
+  };
 
 /** How a command ended. */
 export type ResultCode =
@@ -110,6 +117,7 @@ export interface Recovery {
   readonly timeMs: number;
   readonly by: string;
   readonly without: readonly string[];
+  readonly statement: Envelope;
 }
 
 /** A session that nobody used for so long, by the clock of the log, is forgotten: an hour. */
@@ -169,7 +177,13 @@ export function encodeCommand(command: Command): Uint8Array {
     case "issuers":
       return encodeCbor({ o: command.op, t: command.timeMs, p: command.epoch, i: command.issuers });
     case "recovered":
-      return encodeCbor({ o: command.op, t: command.timeMs, c: command.by, i: command.without });
+      return encodeCbor({
+        o: command.op,
+        t: command.timeMs,
+        c: command.by,
+        i: command.without,
+        e: envelopeValue(command.statement),
+      });
   }
 }
 
@@ -199,8 +213,8 @@ export function decodeCommand(data: Uint8Array): Command {
       if (p === undefined || i === undefined) throw missing("epoch or issuers");
       return { op: o, timeMs: t, epoch: p, issuers: i };
     case "recovered":
-      if (c === undefined || i === undefined) throw missing("who, or without whom");
-      return { op: o, timeMs: t, by: c, without: i };
+      if (c === undefined || i === undefined || e === undefined) throw missing("who, without whom, or its statement");
+      return { op: o, timeMs: t, by: c, without: i, statement: e };
   }
 }
 
@@ -341,6 +355,7 @@ export class StateMachine {
           timeMs: this.#timeMs,
           by: command.by,
           without: [...command.without].sort(),
+          statement: command.statement,
         });
         this.#recoveries = this.#recoveries.slice(-LIMITS.primaryRecoveriesMax);
         return { result: { code: "ok", index: entry.index } };
@@ -365,7 +380,13 @@ export class StateMachine {
       h: this.#hash,
       e: this.#epoch,
       a: this.#issuers,
-      r: this.#recoveries.map((one) => ({ i: one.index, t: one.timeMs, b: one.by, w: one.without })),
+      r: this.#recoveries.map((one) => ({
+        i: one.index,
+        t: one.timeMs,
+        b: one.by,
+        w: one.without,
+        e: envelopeValue(one.statement),
+      })),
       k: this.#versions.size,
       s: this.#sessions.size,
     });
@@ -418,7 +439,13 @@ export class StateMachine {
     parts.end();
     this.#versions = versions;
     this.#sessions = sessions;
-    this.#recoveries = head.r.map((one) => ({ index: one.i, timeMs: one.t, by: one.b, without: one.w }));
+    this.#recoveries = head.r.map((one) => ({
+      index: one.i,
+      timeMs: one.t,
+      by: one.b,
+      without: one.w,
+      statement: one.e,
+    }));
     this.#epoch = head.e;
     this.#issuers = head.a;
     this.#timeMs = head.t;
@@ -547,7 +574,7 @@ const readHead = record({
   e: uint(),
   a: array(readNodeId, LIMITS.primaryNodesMax),
   r: array(
-    record({ i: uint(), t: uint(), b: readNodeId, w: array(readNodeId, LIMITS.primaryNodesMax) }),
+    record({ i: uint(), t: uint(), b: readNodeId, w: array(readNodeId, LIMITS.primaryNodesMax), e: readEnvelope }),
     LIMITS.primaryRecoveriesMax,
   ),
   k: uint(LIMITS.primaryKeysMax),

@@ -100,3 +100,51 @@ Deno.test("[3.1a] Primary Spore: a member that is no issuer writes and reads thr
   assert.equal(get(net, hosts[2]!, "app/counter"), "2");
   assert.equal(get(net, hypha, "app/counter", true), "2", "stale reads come from any of them");
 });
+
+Deno.test("[3.1e] Primary Spore: a majority is lost; an operator goes on without it, and what comes back begins anew", () => {
+  const { net, hosts } = group(6, 3, 3);
+  const { world, founder } = net;
+  put(net, founder, "app/before", "kept");
+  const [, b, c] = hosts as [Host, Host, Host];
+  const early = world.control(founder, { verb: "primary-recover", without: ["issuer1", "issuer2"] });
+  assert.ok(!early.ok && early.error.code === "not-lost");
+  world.crash(b, true);
+  world.crash(c, true);
+  world.run(15_000);
+  assert.equal(leaderOf(hosts), undefined, "one of three leads nobody");
+  const refused = world.control(founder, { verb: "primary-put", key: "app/x", value: "1" });
+  assert.ok(!refused.ok && refused.error.code === "timeout");
+  const few = world.control(founder, { verb: "primary-recover", without: ["issuer1"] });
+  assert.ok(!few.ok && few.error.code === "majority-left");
+  const plan = world.ask<{ readonly recovered: boolean; readonly without: readonly string[] }>(founder, {
+    verb: "primary-recover",
+    without: ["issuer1", "issuer2"],
+    dryRun: true,
+  });
+  assert.deepEqual([plan.recovered, [...plan.without].sort()], [false, [b.nodeId, c.nodeId].sort()]);
+  assert.equal(leaderOf(hosts), undefined, "a dry run changes nothing");
+  // From here on there are two histories, which is what the operator takes upon himself: no checker of one applies.
+  for (const one of net.checkers.raft.values()) one.check = () => undefined;
+  world.ask(founder, { verb: "primary-recover", without: ["issuer1", "issuer2"] });
+  assert.ok(founder.audits.some((one) => one.action === "primary-recovered"));
+  assert.equal(get(net, founder, "app/before"), "kept");
+  assert.equal(put(net, founder, "app/after", "recovered").code, "ok");
+  assert.equal(world.status(founder).primary!.recoveries.length, 1);
+  // Both come back as the majority that they were, first among themselves.
+  world.cut([founder], [b, c]);
+  world.boot(b);
+  world.boot(c);
+  world.run(10_000);
+  assert.ok(leaderOf([b, c]), "a group of their own");
+  const replicas = [b, c].map((one) => one.view.primary!.id);
+  world.heal();
+  world.run(60_000);
+  const view = founder.view.primary!;
+  assert.equal(view.role, "leader");
+  assert.equal(view.config.voters.length, 3, "three vote again");
+  assert.ok(!view.config.voters.some((one) => replicas.includes(one)), "as new replicas");
+  for (const host of [b, c]) assert.equal(get(net, host, "app/after"), "recovered");
+  world.restart(founder);
+  world.run(5_000);
+  assert.equal(get(net, founder, "app/after"), "recovered");
+});

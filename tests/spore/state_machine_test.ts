@@ -227,7 +227,13 @@ Deno.test("[3.1d] state: a list is by key, in pages", () => {
 Deno.test("[3.1e] state: a recovery from a lost majority is remembered, the last ones", () => {
   const log = new Log();
   for (let i = 0; i < LIMITS.primaryRecoveriesMax + 3; i++) {
-    log.add({ op: "recovered", timeMs: T0 + i, by: issuer, without: [member] });
+    log.add({
+      op: "recovered",
+      timeMs: T0 + i,
+      by: issuer,
+      without: [member],
+      statement: spore("app/a", "1").envelope,
+    });
   }
   assert.equal(log.machine.recoveries.length, LIMITS.primaryRecoveriesMax);
   assert.deepEqual(log.machine.recoveries.at(-1)!.without, [member]);
@@ -343,7 +349,7 @@ Deno.test("[10.1b] commands: what is encoded is read again; anything else is a W
       expect: 4,
     },
     { op: "issuers", timeMs: T0, epoch: 3, issuers: [issuer] },
-    { op: "recovered", timeMs: T0, by: issuer, without: [member] },
+    { op: "recovered", timeMs: T0, by: issuer, without: [member], statement: spore("app/a", "1").envelope },
   ];
   for (const one of commands) {
     const data = encodeCommand(one);
