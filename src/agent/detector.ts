@@ -134,6 +134,12 @@ export class Detector implements Part {
     return "accept";
   }
 
+  /** The machine of a node says that its process is gone. */
+  gone(nodeId: string): void {
+    const id = this.#handles.get(nodeId);
+    if (id && this.#channels.has(nodeId)) this.#feed({ type: "gone", nowMs: this.ctx.nowMs, id });
+  }
+
   sessionDown(nodeId: string, reason: string): void {
     this.#heardMs.delete(nodeId);
     if (!this.#channels.delete(nodeId)) return;
@@ -269,8 +275,6 @@ const NO_ANSWER: ReadonlySet<string> = new Set(["timeout", "unreachable", "cance
 /** What the end of a channel says of the node behind it. */
 function hintOf(reason: string): ChannelHint {
   switch (reason) {
-    case "gone":
-      return "gone";
     case "closed":
     case "closed by the peer":
       return "closed";

@@ -41,6 +41,8 @@ export type AgentEvent =
   | { readonly type: "candidate"; readonly nowMs: number; readonly candidate: Candidate }
   | { readonly type: "peer-up"; readonly nowMs: number; readonly peer: PeerView }
   | { readonly type: "peer-down"; readonly nowMs: number; readonly nodeId: string; readonly reason: string }
+  /** The machine behind a channel says that no process listens there any more; the channel is still open. */
+  | { readonly type: "peer-gone"; readonly nowMs: number; readonly nodeId: string }
   | {
     readonly type: "dial-done";
     readonly nowMs: number;

@@ -360,6 +360,7 @@ export class Runtime {
       onPeerGone: (nodeId, reason) => current() && this.dispatch({ type: "peer-down", nowMs: now(), nodeId, reason }),
       onCall: (call) =>
         current() ? this.#onCall(call) : Promise.reject(new CallError("unreachable", "the network stops")),
+      onGone: (nodeId) => current() && this.dispatch({ type: "peer-gone", nowMs: now(), nodeId }),
       onDatagram: (nodeId, bytes) => {
         // What may be lost anyway is the first to go where there is too much to do.
         if (!current() || this.#queue.length >= LIMITS.queueEventsMax) return;

@@ -27,9 +27,7 @@ export type ChannelHint =
   /** Nothing came over it for too long. */
   | "silence"
   /** The other end closed it. */
-  | "closed"
-  /** The machine behind it says that the process is gone. */
-  | "gone";
+  | "closed";
 
 /** What can happen. Nodes are named by their handles. */
 export type SwimEvent =
@@ -45,6 +43,8 @@ export type SwimEvent =
   /** A channel is open, and the other end has shown that it is a member. */
   | { readonly type: "channel-up"; readonly nowMs: number; readonly id: string }
   | { readonly type: "channel-down"; readonly nowMs: number; readonly id: string; readonly hint: ChannelHint }
+  /** The machine behind an open channel says that the process is gone. It is asked itself before that counts. */
+  | { readonly type: "gone"; readonly nowMs: number; readonly id: string }
   | { readonly type: "message"; readonly nowMs: number; readonly from: string; readonly message: SwimMessage }
   /** Something else came over the channel; `answered`: in answer to what went out. */
   | { readonly type: "heard"; readonly nowMs: number; readonly from: string; readonly answered: boolean }
@@ -128,6 +128,7 @@ const SUSPICION_GONE_MS = 200;
 const OWN_ATTEMPTS = 3;
 /** Pings of a suspect follow each other no faster. */
 const FAST_PING_MS = 100;
+const GONE_PING_MS = 40;
 /** After this many, a suspect is pinged once an interval. */
 const FAST_PINGS = 24;
 /** What a nack, an accusation and a report of death of another node count for, in unanswered pings. */
@@ -183,7 +184,7 @@ interface Node {
   incarnation: number;
   channel: boolean;
   watched: boolean;
-  hint: ChannelHint;
+  hint: ChannelHint | "gone";
   readonly rtt: Rtt;
   /** Last time that it answered this node. */
   answeredMs: number;
@@ -331,6 +332,14 @@ export class Swim {
         return this.#channelUp(event.id);
       case "channel-down":
         return this.#channelDown(event.id, event.hint);
+      case "gone": {
+        const node = this.#nodes.get(event.id);
+        if (!node?.channel || node.state === "dead") return;
+        node.hint = "gone";
+        this.#suspect(node, "its process is gone");
+        if (node.suspicion) node.suspicion.nextPingMs = this.#nowMs;
+        return;
+      }
       case "message":
         return this.#message(event.from, event.message);
       case "heard": {
@@ -413,7 +422,7 @@ export class Swim {
       node.expectedMs = this.#nowMs + FIRST_LOOK_MS;
       return;
     }
-    this.#suspect(node, hint === "gone" ? "its process is gone" : "its channel has closed");
+    this.#suspect(node, "its channel has closed");
     this.#probe(node);
   }
 
@@ -759,6 +768,7 @@ export class Swim {
   #isEnough(node: Node): boolean {
     if (!node.channel) return true;
     if (node.attempts < OWN_ATTEMPTS) return false;
+    if (node.hint === "gone") return true;
     let total = node.attempts + node.nacks * WEIGHT.nack;
     for (const one of this.#freshAccusers(node)) total += one.weight;
     return total >= this.#stats.attemptsNeeded();
@@ -826,7 +836,7 @@ export class Swim {
       this.#ping(node, 0);
       suspicion.nextPingMs = nowMs +
         (suspicion.pings < FAST_PINGS
-          ? Math.max(FAST_PING_MS, Math.floor(this.#answerMs(node) / 2))
+          ? (node.hint === "gone" ? GONE_PING_MS : Math.max(FAST_PING_MS, Math.floor(this.#answerMs(node) / 2)))
           : this.#intervalMs);
     }
     if (node.attempts >= OWN_ATTEMPTS) this.#silent++;

@@ -84,6 +84,11 @@ export interface NetworkHandlers {
    * stream normally, or throw a {@linkcode CallError} to end it with its code.
    */
   onCall(call: InboundCall): Promise<void>;
+  /**
+   * The machine behind a channel says that no process listens there any more. The channel stays open: a hint, on
+   * which to ask the node itself.
+   */
+  onGone?(nodeId: string): void;
   /** A datagram has come in on an open channel, at most `LIMITS.datagramBytesMax` bytes. */
   onDatagram?(nodeId: string, bytes: Uint8Array): void;
   /**

@@ -112,16 +112,21 @@ export class SwimWorld {
   }
 
   /** The process is gone; `hint` is what the others' channels to it say, after a moment. */
-  kill(index: number, hint?: ChannelHint): void {
+  kill(index: number, hint?: ChannelHint | "gone"): void {
     const host = this.hosts[index]!;
     host.running = false;
     host.life++;
     if (!hint) return;
-    for (const peer of host.peers) this.#channelDown(this.hosts[peer]!, host, hint);
-  }
-
-  #channelDown(host: Host, other: Host, hint: ChannelHint): void {
-    this.#after(2, () => this.#step(host, { type: "channel-down", nowMs: this.nowMs, id: other.id, hint }));
+    for (const peer of host.peers) {
+      const other = this.hosts[peer]!;
+      this.#after(2, () =>
+        this.#step(
+          other,
+          hint === "gone"
+            ? { type: "gone", nowMs: this.nowMs, id: host.id }
+            : { type: "channel-down", nowMs: this.nowMs, id: host.id, hint },
+        ));
+    }
   }
 
   /** A stopped process that comes back: nothing runs, what arrives waits. */

@@ -1,5 +1,6 @@
 /**
  * A network in a process of its own: `p2p_child.ts <seed hex> <listen> <transport> <keepAliveMs> [dial address]`.
+ * Several addresses and transports are separated by commas.
  * Prints its first address, then one line per event. Serves calls with an echo.
  *
  * @module
@@ -12,8 +13,8 @@ import { makeNetwork } from "./p2p.ts";
 const [seed, listen, transport, keepAliveMs, target] = Deno.args;
 const network = makeNetwork({
   keyPair: keyPairFromSeed(fromHex(seed!)!),
-  listen: [listen!],
-  transports: [transport as "quic" | "tcp"],
+  listen: listen!.split(","),
+  transports: transport!.split(",") as ("quic" | "tcp")[],
   keepAliveMs: Number(keepAliveMs),
 }, {
   onPeer: (peer) => console.log(`peer ${peer.nodeId}`),

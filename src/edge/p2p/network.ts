@@ -40,6 +40,7 @@ import { type QuicChannel, QuicTransport } from "./quic_transport.ts";
 import { callOver, serveCall } from "./rpc.ts";
 import { tcpSecurity } from "./tcp_security.ts";
 import { readOpening, writeOpening } from "./opening.ts";
+import { SENTINEL_METHOD, Sentinels, type SentinelSocket } from "./sentinel.ts";
 
 /** Options of {@linkcode createP2pNetwork}. */
 export interface P2pOptions {
@@ -132,6 +133,10 @@ class P2pNetwork implements Network {
   readonly #rpcProtocol: string;
   readonly #openProtocol: string;
   readonly #datagramProtocol: string;
+  readonly #sentinels = new Sentinels({
+    port: () => this.#tcpPort(),
+    onGone: (nodeId) => this.#handlers.onGone?.(nodeId),
+  });
   /** The channel of each node that counts, reported to the owner. */
   readonly #channels = new Map<string, Channel>();
   /** Further channels of the same nodes, on their way out or in. */
@@ -233,6 +238,7 @@ class P2pNetwork implements Network {
           {
             handshakesMax: this.#options.handshakesMax ?? 64,
             onRefused: (reason, address) => this.#onRefused(reason, address),
+            divert: (socket) => this.#sentinels.divert(socket, this.#options.authTimeoutMs ?? 5_000),
           },
         )
       );
@@ -672,10 +678,37 @@ class P2pNetwork implements Network {
     this.#channels.set(nodeId, channel);
     this.#handlers.onPeer(channel.peer);
     for (const resolve of this.#awaiting.get(nodeId) ?? []) resolve(channel.peer);
+    this.#guard(channel);
     if (channel.peer.direction === "outbound") return;
     for (const { aborter } of this.#dialing.get(nodeId) ?? []) {
       aborter.abort(new CallError("duplicate", "The node dialed first"));
     }
+  }
+
+  /** Has the kernel of the other end's machine tell when its process dies. A TCP channel does that by itself. */
+  #guard({ peer, closed }: Channel): void {
+    const address = parseAddress(peer.remoteAddress);
+    if (!peer.channelBinding || !address || address.family === "dns" || !this.#transports.has("tcp")) return;
+    this.#sentinels.watch({
+      nodeId: peer.nodeId,
+      host: address.host,
+      direction: peer.direction,
+      channelBinding: peer.channelBinding,
+      closed: closed.signal,
+      call: async (method, body) => {
+        for await (const answer of this.call(peer.nodeId, method, body, { timeoutMs: 5_000 })) return answer;
+      },
+    });
+  }
+
+  /** The TCP port where others reach this node, 0 for none. */
+  #tcpPort(): number {
+    if (this.#state !== "started" || !this.#host) return 0;
+    for (const listener of this.#host.components.transportManager.getListeners()) {
+      const address = parseAddress(listener.getAddrs()[0]?.toString() ?? "");
+      if (address?.transport === "tcp") return address.port;
+    }
+    return 0;
   }
 
   /** Two channels to one process: the dialer closes its own surplus; one that stays has lost the other. */
@@ -717,7 +750,10 @@ class P2pNetwork implements Network {
   #serve(stream: ByteStream, channel: Channel): void {
     void serveCall(stream, {
       peer: channel.peer,
-      onCall: (call) => this.#handlers.onCall(call),
+      onCall: (call) =>
+        call.method === SENTINEL_METHOD
+          ? call.send(this.#sentinels.answer(call.peer.channelBinding, call.body))
+          : this.#handlers.onCall(call),
       admit: () => {
         if (this.#callsOpen >= LIMITS.inboundCallsMax || channel.callsIn >= LIMITS.inboundCallsPerPeerMax) return false;
         this.#callsOpen++;
@@ -835,6 +871,8 @@ function guarded(
   options: {
     readonly handshakesMax: number;
     readonly onRefused: (reason: string, address: string) => void;
+    /** Takes a connection that is no channel. */
+    readonly divert: (socket: SentinelSocket) => Promise<boolean>;
   },
 ): Transport {
   let handshakes = 0;
@@ -858,6 +896,7 @@ function guarded(
       handshakes++;
       tameSocket(connection);
       try {
+        if (await options.divert(socketOf(connection))) return;
         await listenerOptions.upgrader.upgradeInbound(connection, init);
       } catch (error) {
         if (!init?.signal?.aborted) options.onRefused(tcpRefusal(error), connection.remoteAddr.toString());
@@ -882,6 +921,10 @@ function tameSocket(connection: MultiaddrConnection): void {
   };
   tcp.socket.setNoDelay(true);
   tcp.sendReset = () => tcp.socket.destroy();
+}
+
+function socketOf(connection: MultiaddrConnection): SentinelSocket {
+  return (connection as unknown as { readonly socket: SentinelSocket }).socket;
 }
 
 /** Behind another pre-shared key everything is noise, so what fails before Noise has begun is another network. */
