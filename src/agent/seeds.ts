@@ -27,7 +27,7 @@ import { type AuthorityChain, decodeEpoch } from "../identity/authority.ts";
 import { type Decision, openDecision, sealDecision } from "../identity/decision.ts";
 import type { Member } from "../membership/table.ts";
 import { type RankProof, type RankStatement, signRank } from "../spore/proof.ts";
-import { RECORD_LIFE_MS_MAX, type Spore } from "../spore/record.ts";
+import { readSpore, RECORD_LIFE_MS_MAX, type Spore } from "../spore/record.ts";
 import {
   BUNDLE_ADDRESSES_MAX,
   BUNDLE_BYTES_MAX,
@@ -171,6 +171,10 @@ const REJOIN_MS = 2_000;
 const AHEAD_MS_MAX = 86_400_000;
 /** Addresses of one member in a bundle. */
 const ADDRESSES_EACH = 4;
+/** Records of a bundle that are verified in one step. */
+const RECORDS_AT_ONCE = 32;
+/** Bundles that are taken at the same time. */
+const JOBS_MAX = 8;
 /** Records that an import tells one by one. */
 const TOLD_MAX = 200;
 
@@ -207,6 +211,8 @@ export class Seeds implements Part {
   readonly #taken = new Map<string, Taken>();
   /** Bundles whose records wait until this node is a member. */
   readonly #waiting = new Map<string, { readonly content: Uint8Array; readonly from: string }>();
+  /** Bundles whose records are being taken, oldest first. */
+  readonly #jobs: { readonly records: readonly BundleRecord[]; readonly taken: Taken; at: number }[] = [];
   #rejoinAtMs = Infinity;
 
   constructor(options: SeedsOptions) {
@@ -238,6 +244,7 @@ export class Seeds implements Part {
     this.#decision = undefined;
     this.#taken.clear();
     this.#waiting.clear();
+    this.#jobs.length = 0;
     this.#rejoinAtMs = Infinity;
   }
 
@@ -250,10 +257,30 @@ export class Seeds implements Part {
   }
 
   wake(): number {
-    if (this.#options.ctx.nowMs < this.#rejoinAtMs) return this.#rejoinAtMs;
-    this.#rejoinAtMs = Infinity;
-    this.#options.rejoin();
-    return Infinity;
+    const { ctx, rejoin } = this.#options;
+    if (ctx.nowMs >= this.#rejoinAtMs) {
+      this.#rejoinAtMs = Infinity;
+      rejoin();
+    }
+    this.#takeSlice();
+    return this.#jobs.length > 0 ? ctx.nowMs : this.#rejoinAtMs;
+  }
+
+  /** Some records of a bundle: verifying all of them at once would hold up everything else. */
+  #takeSlice(): void {
+    const [job] = this.#jobs;
+    if (!job) return;
+    const records = job.records.slice(job.at, job.at + RECORDS_AT_ONCE);
+    job.at += records.length;
+    this.#count(job.taken, this.#offerRecords(records, job.taken.from));
+    if (job.at >= job.records.length) this.#jobs.shift();
+  }
+
+  #count(taken: Taken, outcomes: readonly RecordOutcome[]): void {
+    for (const one of outcomes) {
+      if (one.refused) taken.refused += 1;
+      else taken.records += 1;
+    }
   }
 
   /** Serves `seed.offer`: a member of the same half passes on a decision about the split. */
@@ -381,18 +408,19 @@ export class Seeds implements Part {
     return { ok: true, name, seen: this.#seen.get(name), reading: reading as Judged["reading"] };
   }
 
-  #accept(judged: Judged, content: Uint8Array, from: string): RecordOutcome[] {
+  /** Takes what a seed says: its number and its chain at once, its records piece by piece unless `whole`. */
+  #accept(judged: Judged, content: Uint8Array, from: string, whole = false): void {
     const { ctx, exchange } = this.#options;
     const { state } = ctx;
     const { reading, name, bundle, verdict } = judged;
     if (judged.seen !== reading.seq) this.#noteSeen(name, reading.seq);
-    if (!bundle || !verdict) return [];
+    if (!bundle || !verdict) return;
     const known = this.#taken.get(name);
     // Mirrors are asked again and again; what was taken needs no second look.
-    if (known && known.hash === toHex(bundle.hash)) return [];
+    if (known && known.hash === toHex(bundle.hash)) return;
     if (!state.network?.chain || !state.network.credential || !verdict.chain) {
       this.#waiting.set(bundle.kind, { content, from });
-      return [];
+      return;
     }
     const before = state.network.chain;
     if (verdict.decision) this.#learnDecision(verdict.decision, bundle.decision!);
@@ -404,8 +432,7 @@ export class Seeds implements Part {
         ctx.audit("seed-epochs", reading.signer, `epochs ${before.epoch + 1} to ${verdict.chain.epoch} from ${from}`);
       }
     }
-    const outcomes = this.#offerRecords(bundle, verdict.chain, from);
-    this.#taken.set(name, {
+    const taken: Taken = {
       kind: bundle.kind,
       seq: bundle.seq,
       signer: reading.signer,
@@ -413,33 +440,62 @@ export class Seeds implements Part {
       from,
       atMs: ctx.nowMs,
       expiresMs: bundle.expiresMs,
-      records: outcomes.filter((one) => !one.refused).length,
-      refused: outcomes.filter((one) => one.refused).length,
-    });
+      records: 0,
+      refused: 0,
+    };
+    this.#taken.set(name, taken);
     if (this.#taken.size > SEEN_MAX) this.#taken.delete(this.#taken.keys().next().value!);
-    return outcomes;
+    if (whole) return this.#count(taken, this.#offerRecords(bundle.records, from));
+    // Of one signer's bundles of one kind the newest: it holds what counts of the others.
+    const same = this.#jobs.findIndex((one) => one.taken.kind === taken.kind && one.taken.signer === taken.signer);
+    if (same >= 0) this.#jobs.splice(same, 1);
+    // One too many is forgotten, and taken when it is read again.
+    if (this.#jobs.length >= JOBS_MAX) this.#taken.delete(name);
+    else if (bundle.records.length > 0) this.#jobs.push({ records: bundle.records, taken, at: 0 });
+    ctx.wakeAt(ctx.nowMs);
   }
 
-  #offerRecords(bundle: SeedBundle, chain: AuthorityChain, from: string): RecordOutcome[] {
+  #offerRecords(records: readonly BundleRecord[], from: string): RecordOutcome[] {
     const { ctx, shelf } = this.#options;
-    const outcomes = this.#judgeRecords(bundle, chain);
+    const outcomes = this.#judgeRecords(records, ctx.state.network!.chain!, false);
     for (const one of outcomes) {
       if (one.refused) ctx.refuse(`seed-${one.outcome}`, from);
-      else if (one.outcome !== "known" && one.outcome !== "older") shelf.offer(one.spore!, one.proof!, from);
+      else if (one.spore) shelf.offer(one.spore, one.proof!, from);
     }
     return outcomes;
   }
 
-  #judgeRecords(bundle: SeedBundle, chain: AuthorityChain): RecordOutcome[] {
+  /** What becomes of records; `thorough`: also those are verified that change nothing. */
+  #judgeRecords(records: readonly BundleRecord[], chain: AuthorityChain, thorough: boolean): RecordOutcome[] {
     const { ctx, shelf } = this.#options;
     const revoked = (key: Uint8Array) => ctx.state.revocations.get("node", key) !== undefined;
     const known = { networkId: ctx.state.networkId, chain, nowMs: ctx.nowMs, revoked };
-    return bundle.records.map((one): RecordOutcome => {
+    return records.map((one): RecordOutcome => {
+      if (!thorough) {
+        // Most of what a mirror says again and again is known: comparing costs a hundredth of verifying.
+        const outcome = this.#glance(one);
+        if (outcome === "known" || outcome === "older") return { key: "", outcome, refused: false };
+      }
       const opened = openBundleRecord(one, known);
       if (!opened.ok) return { key: keyOf(one), outcome: opened.reason, refused: true };
       const outcome = shelf.compare(opened.spore, one.proof);
-      return { key: opened.spore.record.key, outcome, refused: false, spore: opened.spore, proof: one.proof };
+      const news = outcome !== "known" && outcome !== "older";
+      return {
+        key: opened.spore.record.key,
+        outcome,
+        refused: false,
+        ...(news ? { spore: opened.spore, proof: one.proof } : {}),
+      };
     });
+  }
+
+  #glance(one: BundleRecord): ReturnType<RecordShelf["compare"]> | undefined {
+    try {
+      return this.#options.shelf.compare(readSpore(one.envelope), one.proof);
+    } catch (error) {
+      if (error instanceof WireError) return undefined;
+      throw error;
+    }
   }
 
   #learnDecision(decision: Decision, envelope: Envelope): void {
@@ -525,14 +581,14 @@ export class Seeds implements Part {
         },
       }),
     };
-    const outcomes = bundle ? this.#judgeRecords(bundle, after) : [];
+    const outcomes = bundle ? this.#judgeRecords(bundle.records, after, true) : [];
     const counts: Record<string, number> = {};
     for (const { outcome } of outcomes) counts[outcome] = (counts[outcome] ?? 0) + 1;
     const records = outcomes.filter((one) => one.outcome !== "known" && one.outcome !== "older")
       .slice(0, TOLD_MAX).map(({ key, outcome }) => ({ key, outcome }));
     if (!request.dryRun) {
       this.#taken.delete(judged.name);
-      this.#accept(judged, content, from);
+      this.#accept(judged, content, from, true);
       const forced = request.force && judged.seen !== undefined && judged.seen > reading.seq;
       ctx.audit(
         "seed-imported",
@@ -704,8 +760,9 @@ interface Taken {
   readonly from: string;
   readonly atMs: number;
   readonly expiresMs: number;
-  readonly records: number;
-  readonly refused: number;
+  /** Records that counted, and that did not, so far. */
+  records: number;
+  refused: number;
 }
 
 interface RecordOutcome {

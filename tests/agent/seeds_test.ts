@@ -178,6 +178,26 @@ Deno.test("[3.2d] records that their author may not write, or nobody who counts 
   assert.equal(member.refused.get("seed-record-unproved"), 3);
 });
 
+Deno.test("[3.2c] a large bundle is taken piece by piece, and holds up nothing; the same again is not looked at twice", () => {
+  const net = new Net(9);
+  const member = net.join("member");
+  const records = Array.from(
+    { length: 100 },
+    (_, i) => record(net, { author: net.founder, issuer: net.founder, key: `app/record-${i}` }),
+  );
+  const text = made(net, net.founder, { content: { records } });
+  const taken = () => net.world.status(member).seeds!.taken[0]!;
+  find(net, member, text);
+  assert.equal(taken().records, 32);
+  // Whatever comes in between is served.
+  assert.ok(net.world.control(member, { verb: "spore-list", prefix: "app/" }).ok);
+  net.world.run(1_000);
+  assert.deepEqual([taken().records, taken().refused], [100, 0]);
+  assert.equal(member.view.spores.keys("app/").length, 100);
+  find(net, member, text, "another mirror");
+  assert.equal(taken().from, "a stick");
+});
+
 Deno.test("[3.2d] a lower number than one that was seen is a rollback, over restarts as well; an operator may force it", () => {
   const net = new Net(4);
   const member = net.join("member");

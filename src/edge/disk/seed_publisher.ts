@@ -423,7 +423,7 @@ class ServerPlace implements Place {
         throw new Error("the server does not answer in time");
       }
       if (signal.aborted) throw error;
-      throw new Error(`the server cannot be reached (${error instanceof Error ? error.name : "unknown"})`);
+      throw new Error(`the server cannot be reached: ${causeOf(error)}`);
     }
     if (response.status >= 300 && response.status < 400 && response.status !== 304) {
       await response.body?.cancel().catch(() => {});
@@ -500,6 +500,13 @@ async function headOf(stream: ReadableStream<Uint8Array>): Promise<string> {
   }
   // deno-lint-ignore no-control-regex -- what steers a terminal is no part of a reason
   return text.slice(0, 4 * REASON_CHARS_MAX).replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g, " ");
+}
+
+/** Why a request failed, without the address that the runtime puts in front. */
+function causeOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : "";
+  const at = message.indexOf("client error");
+  return at < 0 ? "no connection" : message.slice(at).split(": ").slice(1).join(": ");
 }
 
 function isLoopback(hostname: string): boolean {
