@@ -137,16 +137,25 @@ export function requireBinary(): void {
 
 /** Compiles {@linkcode skeleton.ts} with the runtime and the flags of the program; returns where it is. */
 export async function buildSkeleton(): Promise<string> {
-  const output = join(ROOT, "dist", "bench-skeleton");
+  return await buildPlain("bench/skeleton.ts", "bench-skeleton");
+}
+
+/** Compiles {@linkcode status_server.ts} with the runtime and the flags of the program; returns where it is. */
+export async function buildServer(): Promise<string> {
+  return await buildPlain("bench/status_server.ts", "bench-status-server");
+}
+
+async function buildPlain(entry: string, name: string): Promise<string> {
+  const output = join(ROOT, "dist", name);
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "tools/compile.ts", "--plain", "--entry", "bench/skeleton.ts", "--output", output],
+    args: ["run", "-A", "tools/compile.ts", "--plain", "--entry", entry, "--output", output],
     cwd: ROOT,
     env: { DENO_TLS_CA_STORE: "system,mozilla" },
     stdin: "null",
     stdout: "null",
     stderr: "piped",
   }).output();
-  if (!success) throw new Error(`Cannot compile the skeleton: ${new TextDecoder().decode(stderr)}`);
+  if (!success) throw new Error(`Cannot compile ${entry}: ${new TextDecoder().decode(stderr)}`);
   return output;
 }
 
