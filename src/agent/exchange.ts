@@ -247,12 +247,12 @@ export class Exchange {
     for (const [nodeId, session] of ctx.sessions) {
       // Whoever dialed: an answer that was lost leaves a session that only one side knows of.
       const member = ctx.state.members.get(nodeId);
-      const half = !isWhole(session) && member && !member.record.left &&
+      const half = member && !isWhole(session) && !member.record.left &&
         !ctx.state.revocations.get("node", member.publicKey);
       if (half && !this.#introduceAgainMs.has(nodeId)) {
         this.#introduceAgainMs.set(nodeId, ctx.nowMs + HALF_MS + ctx.rng.below(HALF_MS));
       }
-      const credential = ctx.state.members.get(nodeId)?.membership;
+      const credential = member?.membership;
       // An open channel does not outlive the credential that opened it.
       if (session.member && credential && credential.expiresMs + CLOCK_SKEW_MS < ctx.nowMs) {
         session.member = false;

@@ -135,6 +135,8 @@ interface Ranking {
 /** The candidates that a node knows, bounded by `LIMITS.candidatesMax` and `LIMITS.candidatesPerSourceMax`. */
 export class CandidateSet {
   readonly #entries = new Map<string, Entry>();
+  /** Nothing expires before. */
+  #nextExpiryMs = Infinity;
 
   /** Distinct addresses. */
   get size(): number {
@@ -152,6 +154,7 @@ export class CandidateSet {
     const parsed = parseAddress(candidate.address);
     if (!parsed) return "not-an-address";
     const address = formatAddress(parsed);
+    this.#nextExpiryMs = Math.min(this.#nextExpiryMs, candidate.expiresMs);
     const known = this.#entries.get(address);
     const previous = known?.sightings.get(candidate.source);
     if (known && previous) {
@@ -182,10 +185,13 @@ export class CandidateSet {
 
   /** Drops what has expired; returns how many addresses went. */
   expire(nowMs: number): number {
+    if (nowMs < this.#nextExpiryMs) return 0;
+    this.#nextExpiryMs = Infinity;
     let gone = 0;
     for (const [address, entry] of this.#entries) {
       for (const [source, sighting] of entry.sightings) {
         if (sighting.expiresMs <= nowMs) entry.sightings.delete(source);
+        else this.#nextExpiryMs = Math.min(this.#nextExpiryMs, sighting.expiresMs);
       }
       if (entry.sightings.size === 0) {
         this.#entries.delete(address);
