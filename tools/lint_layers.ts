@@ -42,7 +42,7 @@ const EDGE = LAYERS.findIndex((group) => group.includes("edge"));
 const MAIN = LAYERS.length - 1;
 
 /** Third-party modules that are pure functions and that `core/` may wrap. */
-const CORE_MODULES = [/^cborg(\/|$)/, /^node:crypto$/, /^node:buffer$/, /^@noble\/hashes(\/|$)/];
+const CORE_MODULES = [/^cborg(\/|$)/, /^node:crypto$/, /^node:buffer$/, /^node:zlib$/, /^@noble\/hashes(\/|$)/];
 
 /** Exports of `node:crypto` that draw randomness or wait. */
 const IMPURE_CRYPTO = new Set([
@@ -144,7 +144,7 @@ function packageFault(place: Place, specifier: string): string | undefined {
   if (place.folder === "main" && specifier.startsWith("node:")) return undefined;
   if (place.folder === "core" && CORE_MODULES.some((one) => one.test(specifier))) return undefined;
   return `module "${specifier}" is not ours: such modules are imported in edge/ and cli/ only` +
-    (place.folder === "core" ? ", and core/ may wrap cborg, node:crypto, node:buffer and @noble/hashes" : "");
+    (place.folder === "core" ? ", and core/ may wrap cborg, node:crypto, node:buffer, node:zlib and @noble/hashes" : "");
 }
 
 /** The text of a string literal, `undefined` for any other expression. */

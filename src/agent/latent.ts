@@ -26,6 +26,7 @@ import {
   readDigestAsk,
   readPush,
   readRead,
+  squeezed,
   type Standing,
   VersionBatch,
   type WireVersion,
@@ -254,12 +255,12 @@ export class Latent implements Part {
         return digestAnswerValue(parts);
       }
       case "spore.delta": {
-        const { given, wanted } = readDeltaAsk(body, method);
+        const { codecs, given, wanted } = readDeltaAsk(body, method);
         this.#charge(peer.nodeId, ASK_COST);
         // Looked up first: what is given changes the ids.
         const answer = this.#give(wanted);
         this.#learn(given, peer.nodeId);
-        return answer;
+        return squeezed(answer, codecs);
       }
       case "spore.confirm": {
         const { key, hash } = readConfirm(body, method);
@@ -267,9 +268,9 @@ export class Latent implements Part {
         return confirmAnswerValue(this.#standing(key, hash));
       }
       case "spore.read": {
-        const { p, a } = readRead(body, method);
+        const { p, a, c } = readRead(body, method);
         this.#charge(peer.nodeId, ASK_COST);
-        return this.#read(p, a);
+        return squeezed(this.#read(p, a), c ?? 0);
       }
       default:
         throw new Refusal("unknown-method", `no method "${method}"`);

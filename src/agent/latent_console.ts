@@ -235,7 +235,7 @@ export class SporeConsole {
       ctx.call(nodeId, "spore.digest", digestAskValue(ask), 10_000, (result) => {
         if (!result.ok) return fail(result);
         this.#guard(controlId, () => {
-          const difference = repair.take(readDigestAnswer(result.body, "spore.digest"));
+          const difference = repair.take(readDigestAnswer(result.body, "spore.digest").parts);
           give.push(...difference.give);
           for (const { zone, node, ids } of difference.want) {
             for (let at = 0; at < ids.length; at += 32) {

@@ -11,6 +11,7 @@ import {
   digestAskValue,
   readDeltaAnswer,
   readDigestAnswer,
+  squeezed,
   VersionBatch,
   WANTED_MAX,
   type WireVersion,
@@ -79,6 +80,8 @@ interface Run {
   differing: number;
   received: number;
   sent: number;
+  /** Codecs that the other reads. */
+  codecs: number;
 }
 
 /** What the sync asks of the part that it belongs to. */
@@ -175,6 +178,7 @@ export class SporeSync {
       differing: 0,
       received: 0,
       sent: 0,
+      codecs: 0,
     };
     this.#go();
   }
@@ -187,7 +191,9 @@ export class SporeSync {
     const ask = run.repair.next();
     if (!ask) return this.#end(true);
     this.#call(run, "spore.digest", digestAskValue(ask), (body) => {
-      const { give, want } = run.repair.take(readDigestAnswer(body, "spore.digest"));
+      const { parts, codecs } = readDigestAnswer(body, "spore.digest");
+      run.codecs = codecs;
+      const { give, want } = run.repair.take(parts);
       run.give.push(...give);
       for (const { zone, node, ids } of want) run.want.push(...ids.map((id) => ({ zone, node, id })));
       run.differing += Math.max(give.length, want.reduce((sum, one) => sum + one.ids.length, 0));
@@ -221,7 +227,7 @@ export class SporeSync {
       } else parts.push({ zone, node, list: bytes });
     }
     run.sent += batch.length;
-    this.#call(run, "spore.delta", deltaAskValue(batch, parts), (body) => {
+    this.#call(run, "spore.delta", squeezed(deltaAskValue(batch, parts), run.codecs), (body) => {
       const { given, done } = readDeltaAnswer(body, "spore.delta");
       // Who looks nothing up would keep us asking for ever.
       run.want.splice(0, asked.length > 0 ? Math.max(1, done) : 0);

@@ -9,7 +9,8 @@
  * | `spore.confirm` | key and hash | what stands there |
  * | `spore.read` | prefix, where to go on | versions, where to go on |
  *
- * Each body has a version `v`; who gets a greater one than it knows reads what it knows of it.
+ * Each body has a version `v`; who gets a greater one than it knows reads what it knows of it. `c` says what codecs its
+ * sender reads: large bodies with versions then come as `z`, the same CBOR compressed.
  *
  * @module
  */
@@ -18,6 +19,7 @@ import {
   array,
   bytes,
   type CborValue,
+  decodeCbor,
   encodeCbor,
   oneOf,
   optional,
@@ -27,6 +29,7 @@ import {
   uint,
   WireError,
 } from "../core/codec.ts";
+import { compressBytes, decompressBytes, hasZstd } from "../core/compress.ts";
 import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
 import { LIMITS } from "../core/limits.ts";
 import { type DigestAsk, type DigestPart, ID_BYTES, NODES, PARTS_MAX, ZONES } from "./digest.ts";
@@ -34,8 +37,47 @@ import { KEY_CHARS_MAX, readKey } from "./keys.ts";
 import { proofValue, type RankProof, readProof } from "./proof.ts";
 import type { Version } from "./table.ts";
 
+/** A body from so many bytes on is worth compressing. */
+const COMPRESS_BYTES_MIN = 2_048;
+/** Bit of zstd among the codecs that a node says it reads. */
+const ZSTD = 1;
+
+/** Codecs that this node reads. */
+function ownCodecs(): number {
+  return hasZstd() ? ZSTD : 0;
+}
+
+/**
+ * A body as it is sent to one that reads `codecs`: compressed where that pays.
+ *
+ * @param codecs What the other has said in its last `spore.digest`, its answer, or this very question; 0: nothing.
+ */
+export function squeezed(body: CborValue, codecs: number): CborValue {
+  if ((codecs & ZSTD) === 0 || !hasZstd()) return body;
+  const encoded = encodeCbor(body);
+  const packed = encoded.length < COMPRESS_BYTES_MIN ? undefined : compressBytes(encoded);
+  return packed ? { v: SPORE_PROTOCOL, z: packed } : body;
+}
+
+/** A reader of a body that may be compressed. */
+function unsqueezed<T>(reader: Reader<T>): Reader<T> {
+  return (value, path) => {
+    const packed = value !== null && typeof value === "object" && "z" in value ? value.z : undefined;
+    if (packed === undefined) return reader(value, path);
+    const bytes = bytesReader(packed as CborValue, `${path}.z`);
+    return reader(decodeCbor(decompressBytes(bytes, LIMITS.frameBytesMax)), path);
+  };
+}
+const bytesReader = bytes({ max: LIMITS.frameBytesMax });
+
 /** Version of these messages. */
 export const SPORE_PROTOCOL = 1;
+
+/** What a message says of who sent it. */
+export interface Spoken {
+  /** Codecs that the sender reads, one bit each: 1 is zstd. */
+  readonly codecs: number;
+}
 
 /** A version as it travels: nothing of it is checked yet. */
 export interface WireVersion {
@@ -66,7 +108,7 @@ const readVersions = array(readVersion, VERSIONS_MAX);
 const readPushParts = record({ v: uint(), g: readVersions });
 
 /** Reads the body of `spore.push`, and of a broadcast. */
-export const readPush: Reader<readonly WireVersion[]> = (value, path) => readPushParts(value, path).g;
+export const readPush: Reader<readonly WireVersion[]> = unsqueezed((value, path) => readPushParts(value, path).g);
 
 /** Body of `spore.push`. */
 export function pushValue(versions: readonly Version[]): CborValue {
@@ -90,33 +132,38 @@ const readPart: Reader<DigestPart> = (value, path) => {
 
 const readDigestParts = record({
   v: uint(),
+  c: optional(uint()),
   r: optional(array(record({ z: uint(ZONES.length - 1), s: bytes({ length: ID_BYTES }) }), ZONES.length)),
   q: optional(array(readPart, PARTS_MAX)),
 });
 
 /** Reads the body of `spore.digest`. */
-export const readDigestAsk: Reader<DigestAsk> = (value, path) => {
-  const { r, q } = readDigestParts(value, path);
-  return { ...(r ? { roots: new Map(r.map((one) => [one.z, one.s])) } : {}), parts: q ?? [] };
+export const readDigestAsk: Reader<DigestAsk & Spoken> = (value, path) => {
+  const { c, r, q } = readDigestParts(value, path);
+  return { codecs: c ?? 0, ...(r ? { roots: new Map(r.map((one) => [one.z, one.s])) } : {}), parts: q ?? [] };
 };
 
 /** Body of `spore.digest`. */
 export function digestAskValue(ask: DigestAsk): CborValue {
   return {
     v: SPORE_PROTOCOL,
+    c: ownCodecs(),
     r: ask.roots && [...ask.roots].map(([z, s]) => ({ z, s })),
     q: ask.parts.length > 0 ? ask.parts.map(partValue) : undefined,
   };
 }
 
-const readAnswerParts = record({ v: uint(), a: array(readPart, 16 * PARTS_MAX) });
+const readAnswerParts = record({ v: uint(), c: optional(uint()), a: array(readPart, 16 * PARTS_MAX) });
 
 /** Reads the answer of `spore.digest`. */
-export const readDigestAnswer: Reader<readonly DigestPart[]> = (value, path) => readAnswerParts(value, path).a;
+export const readDigestAnswer: Reader<{ readonly parts: readonly DigestPart[] } & Spoken> = (value, path) => {
+  const { c, a } = readAnswerParts(value, path);
+  return { codecs: c ?? 0, parts: a };
+};
 
 /** Answer of `spore.digest`. */
 export function digestAnswerValue(parts: readonly DigestPart[]): CborValue {
-  return { v: SPORE_PROTOCOL, a: parts.map(partValue) };
+  return { v: SPORE_PROTOCOL, c: ownCodecs(), a: parts.map(partValue) };
 }
 
 function partValue({ zone, node, sums, list }: DigestPart): CborValue {
@@ -124,7 +171,7 @@ function partValue({ zone, node, sums, list }: DigestPart): CborValue {
 }
 
 /** What is given and wanted in `spore.delta`. */
-export interface DeltaAsk {
+export interface DeltaAsk extends Spoken {
   readonly given: readonly WireVersion[];
   readonly wanted: readonly DigestPart[];
 }
@@ -132,31 +179,31 @@ export interface DeltaAsk {
 /** Ids wanted in one `spore.delta`. */
 export const WANTED_MAX = VERSIONS_MAX;
 
-const readDeltaParts = record({ v: uint(), g: readVersions, w: array(readPart, WANTED_MAX) });
+const readDeltaParts = record({ v: uint(), c: optional(uint()), g: readVersions, w: array(readPart, WANTED_MAX) });
 
 /** Reads the body of `spore.delta`. */
-export const readDeltaAsk: Reader<DeltaAsk> = (value, path) => {
-  const { g, w } = readDeltaParts(value, path);
+export const readDeltaAsk: Reader<DeltaAsk> = unsqueezed((value, path) => {
+  const { c, g, w } = readDeltaParts(value, path);
   const ids = w.reduce((sum, one) => sum + (one.list?.length ?? 0) / ID_BYTES, 0);
   if (ids > WANTED_MAX) throw new WireError(`Cannot read ${path}: wants ${ids} records, at most ${WANTED_MAX}`);
-  return { given: g, wanted: w };
-};
+  return { codecs: c ?? 0, given: g, wanted: w };
+});
 
 /** Body of `spore.delta`. */
 export function deltaAskValue(given: readonly Version[], wanted: readonly DigestPart[]): CborValue {
-  return { v: SPORE_PROTOCOL, g: given.map(versionValue), w: wanted.map(partValue) };
+  return { v: SPORE_PROTOCOL, c: ownCodecs(), g: given.map(versionValue), w: wanted.map(partValue) };
 }
 
 const readDeltaAnswerParts = record({ v: uint(), g: readVersions, k: uint(WANTED_MAX) });
 
 /** Reads the answer of `spore.delta`: the versions, and how many of the wanted ids were looked up, in their order. */
-export const readDeltaAnswer: Reader<{ readonly given: readonly WireVersion[]; readonly done: number }> = (
+export const readDeltaAnswer: Reader<{ readonly given: readonly WireVersion[]; readonly done: number }> = unsqueezed((
   value,
   path,
 ) => {
   const { g, k } = readDeltaAnswerParts(value, path);
   return { given: g, done: k };
-};
+});
 
 /** Answer of `spore.delta`. */
 export function deltaAnswerValue(given: readonly CborValue[], done: number): CborValue {
@@ -190,23 +237,24 @@ export function confirmAnswerValue(standing: Standing): CborValue {
 }
 
 /** Reads the body of `spore.read`. */
-export const readRead: Reader<{ readonly p: string; readonly a?: string }> = record({
+export const readRead: Reader<{ readonly p: string; readonly a?: string; readonly c?: number }> = record({
   v: uint(),
+  c: optional(uint()),
   p: text(KEY_CHARS_MAX),
   a: optional(text(KEY_CHARS_MAX)),
-}) as Reader<{ readonly p: string; readonly a?: string }>;
+}) as Reader<{ readonly p: string; readonly a?: string; readonly c?: number }>;
 
 /** Body of `spore.read`. */
 export function readValue(prefix: string, after: string | undefined): CborValue {
-  return { v: SPORE_PROTOCOL, p: prefix, a: after };
+  return { v: SPORE_PROTOCOL, c: ownCodecs(), p: prefix, a: after };
 }
 
 /** Reads the answer of `spore.read`: versions, and the key to go on after where there are more. */
-export const readReadAnswer: Reader<{ readonly g: readonly WireVersion[]; readonly a?: string }> = record({
-  v: uint(),
-  g: readVersions,
-  a: optional(text(KEY_CHARS_MAX)),
-}) as Reader<{ readonly g: readonly WireVersion[]; readonly a?: string }>;
+export const readReadAnswer: Reader<{ readonly g: readonly WireVersion[]; readonly a?: string }> = unsqueezed(
+  record({ v: uint(), g: readVersions, a: optional(text(KEY_CHARS_MAX)) }) as Reader<
+    { readonly g: readonly WireVersion[]; readonly a?: string }
+  >,
+);
 
 /** Answer of `spore.read`. */
 export function readAnswerValue(given: readonly CborValue[], after: string | undefined): CborValue {

@@ -27,7 +27,9 @@ function repair(asking: SporeTable, other: SporeTable, zones = ALL): { bytes: nu
     const question = encodeCbor(digestAskValue(ask));
     const answer = encodeCbor(digestAnswerValue(answerDigest(other.digest, readDigestAsk(digestAskValue(ask), "ask"))));
     bytes += question.length + answer.length;
-    const { give, want } = run.take(readDigestAnswer(digestAnswerValue(answerDigest(other.digest, ask)), "answer"));
+    const { give, want } = run.take(
+      readDigestAnswer(digestAnswerValue(answerDigest(other.digest, ask)), "answer").parts,
+    );
     const given = give.flatMap((key) => asking.versions(key));
     for (const { ids, ...name } of want) {
       for (const key of keysOfIds(other.digest, name, ids)) {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { utf8 } from "../../src/core/bytes.ts";
 import { type CborValue, decodeCbor, encodeCbor, type Reader, WireError } from "../../src/core/codec.ts";
+import { compressBytes } from "../../src/core/compress.ts";
 import { keyPairFromSeed, sha256 } from "../../src/core/crypto.ts";
 import { LIMITS } from "../../src/core/limits.ts";
 import {
@@ -24,6 +25,7 @@ import {
   readReadAnswer,
   readValue,
   readVersion,
+  squeezed,
   VersionBatch,
   VERSIONS_BYTES_MAX,
   VERSIONS_MAX,
@@ -136,6 +138,40 @@ for (const [name, [reader, example]] of Object.entries(MESSAGES)) {
     fc.assert(fc.property(values.value, (value) => void onlyWireError(() => reader(value, "$"))), { numRuns: 300 });
   });
 }
+
+Deno.test("[3.5a] squeezed(): large bodies are compressed for who reads that, and read as the same", () => {
+  const many = Array.from({ length: 40 }, (_, i) => versionValue(version(`value ${i}`)));
+  const body = deltaAnswerValue(many, 40);
+  const packed = squeezed(body, 1);
+  assert.ok("z" in (packed as object));
+  assert.ok(encodeCbor(packed).length < encodeCbor(body).length * 0.7);
+  assert.deepEqual(readDeltaAnswer(packed, "$"), readDeltaAnswer(body, "$"));
+  // An older node, or one whose runtime cannot, gets it plain; so does everybody what is small.
+  assert.equal(squeezed(body, 0), body);
+  assert.equal(squeezed(body, 2), body);
+  const small = deltaAnswerValue(many.slice(0, 1), 1);
+  assert.equal(squeezed(small, 1), small);
+});
+
+Deno.test("squeezed(): what was bent, or is a bomb, gives WireError and nothing else", () => {
+  const many = Array.from({ length: 40 }, (_, i) => versionValue(version(`value ${i}`)));
+  const { z } = squeezed(deltaAnswerValue(many, 40), 1) as { readonly z: Uint8Array };
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.nat(z.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }), (flips) => {
+      const bent = z.slice();
+      for (const [at, byte] of flips) bent[at] = byte;
+      onlyWireError(() => readDeltaAnswer({ v: 1, z: bent }, "$"));
+    }),
+    { numRuns: 200 },
+  );
+  const bomb = compressBytes(new Uint8Array(64 << 20))!;
+  assert.ok(bomb.length < 10_000, `${bomb.length}`);
+  assert.throws(() => readDeltaAnswer({ v: 1, z: bomb }, "$"), WireError);
+  // Compressed twice is not read twice.
+  const twice = compressBytes(encodeCbor({ v: 1, z, pad: new Uint8Array(9_000) }))!;
+  assert.throws(() => readDeltaAnswer({ v: 1, z: twice }, "$"), WireError);
+  assert.throws(() => readDeltaAnswer({ v: 1, z: "text" }, "$"), WireError);
+});
 
 Deno.test("[3.5b] messages: more than the bounds is refused", () => {
   const many = Array.from({ length: VERSIONS_MAX + 1 }, () => versionValue(version("a", false)));
