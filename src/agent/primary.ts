@@ -34,7 +34,14 @@ import { decodeMessage, encodeMessage, type Entry, type MessageType, type RaftMe
 import { Raft } from "../raft/raft.ts";
 import type { RaftView } from "../raft/view.ts";
 import { openSpore, type Spore } from "../spore/record.ts";
-import { type Command, type CommandResult, encodeCommand, StateMachine, type Version } from "../spore/state_machine.ts";
+import {
+  type Command,
+  type CommandResult,
+  encodeCommand,
+  type Recovery,
+  StateMachine,
+  type Version,
+} from "../spore/state_machine.ts";
 import { planVoters, type VoterCandidate } from "../spore/voters.ts";
 import { Attestation } from "./attestation.ts";
 import { type Context, DEFERRED, Refusal } from "./context.ts";
@@ -408,6 +415,7 @@ export class Primary implements Part {
   /** Something better informed says that a node is gone: if it leads, it is not protected any longer. */
   suspect(nodeId: string): void {
     const raft = this.#raft;
+    this.#policyMs = 0;
     if (!raft || this.leader !== nodeId || this.leads) return;
     this.#step({ type: "forget-leader", nowMs: this.ctx.nowMs });
     this.#pace(ACTIVE_MS);
@@ -929,7 +937,7 @@ export class Primary implements Part {
   /** Tells a replica that was given up so; it is no member whatever it believes. Returns whether it is one. */
   #fence(nodeId: string, replica: string): boolean {
     const { ctx } = this;
-    const given = this.#state?.recoveries.findLast((one) => this.#givenUp(one.statement).includes(replica));
+    const given = this.#isGivenUp(replica);
     if (!given) return false;
     if (ctx.nowMs - (this.#fencedMs.get(replica) ?? -Infinity) >= INFO_MS) {
       this.#fencedMs.set(replica, ctx.nowMs);
@@ -940,6 +948,11 @@ export class Primary implements Part {
       });
     }
     return true;
+  }
+
+  /** The recovery that gave a replica up. */
+  #isGivenUp(replica: string): Recovery | undefined {
+    return this.#state?.recoveries.findLast((one) => this.#givenUp(one.statement).includes(replica));
   }
 
   #givenUp(statement: Envelope): readonly string[] {
@@ -1006,25 +1019,7 @@ export class Primary implements Part {
     if (this.#state!.authority.epoch < chain.epoch) {
       this.#proposeOwn({ op: "issuers", timeMs: ctx.nowMs, epoch: chain.epoch, issuers: chain.issuers.map(nodeIdOf) });
     }
-    const candidates: VoterCandidate[] = [];
-    for (const nodeId of issuers) {
-      const id = nodeId === state.nodeId ? raft.id : this.#replicaOf(nodeId, view);
-      if (id === undefined) continue;
-      const reach = this.#reach.get(nodeId);
-      const session = ctx.sessions.get(nodeId);
-      const match = view.progress.get(id)?.matchIndex;
-      candidates.push({
-        id,
-        reachable: nodeId === state.nodeId || session?.member === true,
-        sinceMs: nodeId === state.nodeId ? 0 : reach?.sinceMs ?? 0,
-        ...(session?.rttMs === undefined ? {} : { rttMs: Math.round(session.rttMs) }),
-        tier: 0,
-        drained: nodeId === state.nodeId
-          ? state.mode === "drained"
-          : state.members.get(nodeId)?.record.drained ?? false,
-        ...(nodeId === state.nodeId ? { lag: 0 } : match === undefined ? {} : { lag: view.lastIndex - match }),
-      });
-    }
+    const candidates = issuers.flatMap((nodeId) => this.#candidate(nodeId, raft.id, view) ?? []);
     const plan = planVoters(
       {
         voters: view.config.voters,
@@ -1035,6 +1030,9 @@ export class Primary implements Part {
       ctx.nowMs,
     );
     this.#policyMs = Math.min(this.#policyMs, plan.atMs);
+    // What nobody tells of: that one which was away answers again, or that a learner has caught up.
+    const unsettled = candidates.some((one) => !one.reachable || one.lag === undefined || one.lag > 0);
+    if (unsettled) this.#policyMs = Math.min(this.#policyMs, ctx.nowMs + INFO_MS);
     if (plan.changes.length === 0) return;
     this.#policyMs = ctx.nowMs + POLICY_MS;
     const id = this.#nextId++;
@@ -1048,11 +1046,36 @@ export class Primary implements Part {
     this.#step({ type: "change-config", nowMs: ctx.nowMs, id, changes: plan.changes, transition: "auto" });
   }
 
+  /** What is known of an issuer that could be a member; `undefined` where its replica is not. */
+  #candidate(nodeId: string, self: string, view: RaftView): VoterCandidate | undefined {
+    const { sessions, state } = this.ctx;
+    if (nodeId === state.nodeId) {
+      return { id: self, reachable: true, sinceMs: 0, tier: 0, drained: state.mode === "drained", lag: 0 };
+    }
+    const id = this.#replicaOf(nodeId, view);
+    if (id === undefined) return undefined;
+    const session = sessions.get(nodeId);
+    const seen = state.members.observation(nodeId);
+    const answers = seen.state === "alive" && seen.reachable;
+    const sinceMs = this.#reach.get(nodeId)?.sinceMs ?? 0;
+    const progress = view.progress.get(id);
+    return {
+      id,
+      reachable: session?.member === true && answers,
+      sinceMs: answers ? sinceMs : Math.max(sinceMs, seen.sinceMs),
+      ...(session?.rttMs === undefined ? {} : { rttMs: Math.round(session.rttMs) }),
+      tier: 0,
+      drained: state.members.get(nodeId)?.record.drained ?? false,
+      // One that has acknowledged nothing yet may lack anything.
+      ...(progress?.state === "replicate" ? { lag: view.lastIndex - progress.matchIndex } : {}),
+    };
+  }
+
   /** Replica of another issuer: what it said, else what the configuration has. It is asked where it was not yet. */
   #replicaOf(nodeId: string, view: RaftView): string | undefined {
     const { ctx } = this;
     const known = this.#replicas.get(nodeId);
-    if (known?.id !== undefined) return known.id;
+    if (known?.id !== undefined && !this.#isGivenUp(known.id)) return known.id;
     if (ctx.sessions.get(nodeId)?.member) {
       if (!known || ctx.nowMs - known.askedMs >= INFO_MS) {
         this.#replicas.set(nodeId, { id: undefined, askedMs: ctx.nowMs });

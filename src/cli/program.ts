@@ -13,6 +13,7 @@ import { registerDoctor } from "./commands/doctor.ts";
 import { registerExec } from "./commands/exec.ts";
 import { registerInvite } from "./commands/invite.ts";
 import { registerGenesis, registerNode } from "./commands/node.ts";
+import { registerPrimary } from "./commands/primary.ts";
 import { registerSeed, registerSporeFiles } from "./commands/seed.ts";
 import { registerSpore } from "./commands/spore.ts";
 import { registerStatus, registerVersion } from "./commands/status.ts";
@@ -117,6 +118,7 @@ export function createProgram(
   program.commandsGroup("Configure and repair:");
   registerConfig(program, register);
   registerBootstrap(program, register);
+  registerPrimary(program, register);
   registerSeed(program, register);
   const spore = program.command("spore").summary("look at the network's records, write and move them");
   registerSpore(spore, register);

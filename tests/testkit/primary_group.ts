@@ -9,12 +9,30 @@ import type { PrimaryStatus, Status } from "../../src/agent/status.ts";
 import { type ControlClient, openControl } from "../../src/cli/client.ts";
 import { LOOPBACK_NODE, type ProgramCommand, RunningNode } from "./program.ts";
 
+/** A port that is free for UDP and TCP now. */
+function freePort(): number {
+  for (;;) {
+    const udp = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+    const { port } = udp.addr as Deno.NetAddr;
+    try {
+      Deno.listen({ hostname: "127.0.0.1", port }).close();
+      return port;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    } finally {
+      udp.close();
+    }
+  }
+}
+
 /** One issuer. */
 export class Primary {
   readonly name: string;
   readonly dir: string;
   nodeId = "";
   node: RunningNode | undefined;
+  /** The same over restarts: nobody else tells the others where it is. */
+  readonly port: number = freePort();
   readonly #command: ProgramCommand;
   #client: ControlClient | undefined;
 
@@ -31,7 +49,8 @@ export class Primary {
 
   /** Starts it: as founder, by an invite, or as what it was. */
   async start(args: readonly string[] = ["up"]): Promise<void> {
-    const flags = ["--state", join(this.dir, "state"), "--name", this.name, "--log-level", "warn", ...LOOPBACK_NODE];
+    const loopback = LOOPBACK_NODE.map((one, i) => LOOPBACK_NODE[i - 1] === "--port" ? String(this.port) : one);
+    const flags = ["--state", join(this.dir, "state"), "--name", this.name, "--log-level", "warn", ...loopback];
     this.node = new RunningNode(this.#command, [...args, ...flags], { home: this.dir });
     this.nodeId = (await this.node.ready(40_000)).nodeId;
     this.#client = await openControl(this.socket);
@@ -135,7 +154,9 @@ export class PrimaryGroup implements AsyncDisposable {
     const endMs = performance.now() + withinMs;
     while (!await holds()) {
       if (performance.now() > endMs) {
-        const seen = await Promise.all(this.alive.map(async (one) => `${one.name}: ${JSON.stringify(await one.primary())}`));
+        const seen = await Promise.all(
+          this.alive.map(async (one) => `${one.name}: ${JSON.stringify(await one.primary())}`),
+        );
         throw new Error(`Not within ${withinMs} ms: ${what}\n${seen.join("\n")}`);
       }
       await new Promise((resolve) => setTimeout(resolve, 50));
