@@ -163,6 +163,8 @@ const readStored = record({ o: uint(), s: dictionary(uint(), 256) });
 export const BUNDLE_TTL_MS: number = RECORD_LIFE_MS_MAX;
 /** Signers and kinds whose numbers are remembered; the lowest number gives way. */
 const SEEN_MAX = 64;
+/** Proofs kept for the next bundle; the oldest gives way. */
+const SIGNED_MAX = 2_048;
 /** A bundle holds those that could fill a frame of a slow link, and no more. */
 const OFFER_MS = 20_000;
 /** Time for a decision to spread over channels that it will close. */
@@ -207,6 +209,8 @@ export class Seeds implements Part {
   /** Highest number seen, by signer and kind. */
   #seen = new Map<string, number>();
   #decision: { readonly decision: Decision; readonly envelope: Envelope } | undefined;
+  /** Proofs made in this run, by the record's hash. */
+  readonly #signed = new Map<string, RankProof>();
   /** Bundles taken in this run, by signer and kind. */
   readonly #taken = new Map<string, Taken>();
   /** Bundles whose records wait until this node is a member. */
@@ -242,6 +246,7 @@ export class Seeds implements Part {
     this.#ownSeq = 0;
     this.#seen.clear();
     this.#decision = undefined;
+    this.#signed.clear();
     this.#taken.clear();
     this.#waiting.clear();
     this.#jobs.length = 0;
@@ -661,12 +666,18 @@ export class Seeds implements Part {
     const lifted = chosen.map((spore): BundleRecord => {
       const proof = records.get(spore);
       if (proof) return { envelope: spore.envelope, proof };
+      // With a new proof in each bundle every reader would tell everybody of every record, each time.
+      const name = toHex(spore.hash);
+      const before = this.#signed.get(name);
+      if (before && before.epoch === chain.epoch && before.untilMs >= lastsMs) {
+        return { envelope: spore.envelope, proof: before };
+      }
       const subject = { networkId: network.networkId, key: spore.record.key, hash: spore.hash };
-      return {
-        envelope: spore.envelope,
-        proof: { ...statement, signatures: [signRank(subject, statement, state.keyPair)] },
-      };
+      const fresh = { ...statement, signatures: [signRank(subject, statement, state.keyPair)] };
+      this.#signed.set(name, fresh);
+      return { envelope: spore.envelope, proof: fresh };
     });
+    while (this.#signed.size > SIGNED_MAX) this.#signed.delete(this.#signed.keys().next().value!);
     const manifest = { ...what, seq, issuedMs: ctx.nowMs, expiresMs: ctx.nowMs + ttlMs };
     const raw = sealBundle(manifest, { ...base, records: lifted }, signer);
     this.#ownSeq = seq;

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { toBase64Url, toHex, utf8 } from "../../src/core/bytes.ts";
 import type { KeyPair } from "../../src/core/crypto.ts";
 import { nodeIdOf } from "../../src/core/ids.ts";
@@ -198,6 +199,29 @@ Deno.test("[3.2c] a large bundle is taken piece by piece, and holds up nothing; 
   assert.equal(taken().from, "a stick");
 });
 
+Deno.test("[3.2e] the next bundle carries the proofs of the one before, as long as they last: readers have nothing to tell again", () => {
+  const net = new Net(11);
+  const member = net.join("member");
+  const ttlMs = 600_000;
+  const proofs = () => bundleOf(exported(net, net.founder, { ttlMs }).text).records.map((one) => one.proof);
+  // Records that the primaries do not have: an issuer of before had lifted them.
+  const know = (...keys: string[]) => {
+    const records = keys.map((key) => record(net, { author: member, issuer: net.founder, key }));
+    assert.ok(find(net, net.founder, made(net, net.founder, { content: { records } })).ok);
+  };
+  know("app/a");
+  const [first] = proofs();
+  assert.equal(first!.tier, "seed");
+  net.world.run(60_000);
+  know("app/b");
+  const second = proofs();
+  assert.deepEqual(second[0], first);
+  assert.ok(second[1]!.index > first!.index);
+  // At half of its life it is made anew, before it ends.
+  net.world.run(ttlMs / 2);
+  assert.ok(proofs()[0]!.untilMs > first!.untilMs);
+});
+
 Deno.test("[3.2d] a lower number than one that was seen is a rollback, over restarts as well; an operator may force it", () => {
   const net = new Net(4);
   const member = net.join("member");
@@ -232,6 +256,55 @@ Deno.test("[3.2d] a lower number than one that was seen is a rollback, over rest
   net.verified(member);
   assert.equal(refusal(find(net, member, document(8))), "rollback");
   assert.ok(find(net, member, document(9)).ok);
+});
+
+Deno.test("[3.2d] whatever an issuer signs into a bundle, reading it gives a reason and never a crash", () => {
+  const net = new Net(10);
+  const member = net.join("member");
+  const good = bundleOf(exported(net, net.founder).text);
+  const web = record(net, { author: member, issuer: net.founder, key: "app/a" });
+  const envelope = fc.record({
+    type: fc.constantFrom("genesis/1", "decision/1", "profile/1", "spore/1", "x"),
+    payload: fc.oneof(fc.uint8Array({ maxLength: 80 }), fc.constant(web.envelope.payload)),
+    signer: fc.constantFrom(good.signer, web.envelope.signer, new Uint8Array(32)),
+    signature: fc.constantFrom(web.envelope.signature, new Uint8Array(64)),
+  });
+  const content = fc.record({
+    genesis: fc.oneof(fc.constant(good.genesis), fc.constant(undefined), envelope),
+    epochs: fc.oneof(fc.constant(good.epochs), fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 3 })),
+    profile: fc.option(envelope, { nil: undefined }),
+    decision: fc.option(envelope, { nil: undefined }),
+    records: fc.array(
+      fc.record({
+        envelope: fc.oneof(fc.constant(web.envelope), envelope),
+        proof: fc.oneof(
+          fc.constant(web.proof),
+          fc.record({
+            tier: fc.constantFrom("seed" as const, "primary" as const),
+            term: fc.nat(),
+            index: fc.nat(),
+            epoch: fc.nat({ max: 3 }),
+            untilMs: fc.constantFrom(0, Number.MAX_SAFE_INTEGER),
+            signatures: fc.array(fc.constant({ key: good.signer, signature: web.envelope.signature }), {
+              maxLength: 2,
+            }),
+          }),
+        ),
+      }),
+      { maxLength: 3 },
+    ),
+  });
+  const before = toHex(chainOf(member).head);
+  fc.assert(
+    fc.property(content, (one) => {
+      const reading = find(net, member, made(net, net.founder, { seq: net.world.nowMs, content: one }));
+      assert.ok(reading.ok || ["tampered", "unknown-signer", "fork"].includes(reading.reason));
+      assert.equal(toHex(chainOf(member).head), before);
+    }),
+    { numRuns: 200 },
+  );
+  net.world.run(1_000);
+  assert.deepEqual(member.view.spores.keys("").filter((key) => key.startsWith("app/") && key !== "app/a"), []);
 });
 
 Deno.test("[3.2d] a newcomer with only an invite checks genesis, epochs and signer of a bundle; nobody else's counts", () => {

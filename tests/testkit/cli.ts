@@ -33,7 +33,15 @@ export interface AgentSocketOptions {
 }
 
 /** Verbs that the runtime answers before the agent's reader. */
-const RUNTIME_VERBS = new Set(["config-get", "config-try", "config-confirm", "config-revert", "authority-recover"]);
+const RUNTIME_VERBS = new Set([
+  "config-get",
+  "config-try",
+  "config-confirm",
+  "config-revert",
+  "authority-recover",
+  "seed-decide",
+  "seed-publish",
+]);
 
 /** The control app of the product, served on `<folder>/agent.sock`, with a given status behind it. */
 export class AgentSocket implements AsyncDisposable {

@@ -7,7 +7,13 @@ import type { SeedStatus } from "../../agent/status.ts";
 import { verifyAuthority } from "../../agent/seed_authority.ts";
 import { toHex, utf8 } from "../../core/bytes.ts";
 import { nodeIdOf } from "../../core/ids.ts";
-import { BUNDLE_KINDS, BUNDLE_TEXT_BYTES_MAX, openBundle, spellBundle } from "../../spore/seed_bundle.ts";
+import {
+  BUNDLE_KINDS,
+  BUNDLE_TEXT_BYTES_MAX,
+  looksLikeBundle,
+  openBundle,
+  spellBundle,
+} from "../../spore/seed_bundle.ts";
 import { readBounded, writeWhole } from "../../edge/disk/whole_file.ts";
 import type { PublishOutcome } from "../../edge/disk/seed_publisher.ts";
 import { fetchSeed } from "../../edge/discovery/seed_fetch.ts";
@@ -298,6 +304,13 @@ async function importBundle(
 
 /** Where no agent knows the network: whether the bundle proves itself. */
 function verifyAlone(context: Context, text: string): number {
+  if (!looksLikeBundle(utf8(text))) {
+    throw new CliError("Cannot verify the seed: it is no bundle, but at best a list of addresses", {
+      code: "malformed",
+      cure: "Only an agent of its network can judge one: start it here, or make a bundle with mycelium seed export",
+      exitCode: EXIT.refused,
+    });
+  }
   const opened = openBundle(utf8(text));
   if (!opened.ok) throw refusedSeed(opened.reason, opened.detail);
   const { bundle } = opened;
