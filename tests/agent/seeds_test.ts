@@ -357,7 +357,8 @@ Deno.test("[3.2d] a member learns epochs from a bundle, and passes them on; thos
   net.world.until("two issuers", () => net.world.hosts.every((one) => chainOf(one).epoch === 2), 120_000);
   // Both stay behind while the network goes on.
   net.world.cut([away, near], [net.founder, beta]);
-  net.join("gamma", { as: "sclerotium" });
+  const gamma = net.join("gamma", { as: "sclerotium" });
+  net.world.cut([away, near], [gamma]);
   net.world.until("three issuers", () => chainOf(beta).epoch === 3, 120_000);
   assert.equal(chainOf(away).epoch, 2);
   assert.ok(find(net, away, exported(net, beta).text).ok);
