@@ -6,6 +6,7 @@
  */
 
 import { fromUtf8, toBase64Url, utf8 } from "../../src/core/bytes.ts";
+import { publicKeyOf } from "../../src/core/ids.ts";
 import type { Rng } from "../../src/core/rng.ts";
 import { compareVersions, horizonMs, type Version } from "../../src/spore/table.ts";
 import type { Host, World } from "./world.ts";
@@ -94,8 +95,15 @@ export class Records {
       if (winner) last.of.set(name, winner);
       else last.of.delete(name);
       if (!before || horizonMs(before) <= nowMs || before.proof && before.proof.untilMs <= nowMs) continue;
+      // Whoever was removed takes its words along.
+      const author = publicKeyOf(this.#keys.get(name)!.nodeId);
+      if (author && host.view.state.revocations.get("node", author)) continue;
       if (!winner) return `${name} is gone before its time`;
-      if (compareVersions(winner, before) < 0) return `${name} fell back from ${shown(before)} to ${shown(winner)}`;
+      // A proof may stop to count, with the issuers that gave it; the word does not become an older one by that.
+      const older = winner.spore.record.seq < before.spore.record.seq;
+      if (older && compareVersions(winner, before) < 0) {
+        return `${name} fell back from ${shown(before)} to ${shown(winner)}`;
+      }
     }
     return undefined;
   }
@@ -109,8 +117,9 @@ export class Records {
       if (key.acknowledged === undefined) allowed.push(null);
       let first: string | null | undefined;
       for (const host of hosts) {
-        const winner = host.view.spores.get(name)?.winner;
-        const bytes = winner?.spore.record.value;
+        // A newer word of its own author than what the Primary Spore has: used once it was confirmed.
+        const entry = host.view.spores.get(name);
+        const bytes = (entry?.challenger ?? entry?.winner)?.spore.record.value;
         const value = bytes === undefined ? null : fromUtf8(bytes);
         first ??= value;
         if (value !== first) return `${name} is ${value} at ${host.name}, elsewhere ${first}`;

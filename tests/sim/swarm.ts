@@ -7,6 +7,7 @@
 
 import { publicKeyOf } from "../../src/core/ids.ts";
 import { type Rng, seededRng, shuffled } from "../../src/core/rng.ts";
+import { Byzantine } from "./byzantine.ts";
 import { Checkers } from "./checkers.ts";
 import { Clients } from "./clients.ts";
 import { accident, type Fault, faultsOf } from "./faults.ts";
@@ -45,6 +46,8 @@ export interface SwarmResult {
   readonly elections: number;
   readonly committed: number;
   readonly answered: number;
+  /** What the liar altered or made up. */
+  readonly lies: number;
   /** Records of the Latent Spore that were acknowledged. */
   readonly records: number;
   /** What the clients did and were told. */
@@ -94,13 +97,15 @@ class Run {
   readonly #approval: boolean;
   readonly #expiry: boolean;
   #wipes = 0;
+  #liar: { readonly host: Host; readonly byzantine: Byzantine } | undefined;
 
   constructor(options: SwarmOptions) {
     const { seed } = options;
     const rng = this.#rng = seededRng(seed ^ 0x5eed);
     this.#seed = seed;
     const nodes = options.nodes ?? drawNodes(rng);
-    this.#steps = options.steps ?? 8 + rng.below(17);
+    const steps = 8 + rng.below(17);
+    this.#steps = options.steps ?? (nodes > 30 ? Math.min(steps, 10) : steps);
     const faults = this.faults = faultsOf(rng, options.faults);
     const delay = [{ min: 1, max: 60 }, { min: 1, max: 60 }, { min: 20, max: 800 }][rng.below(3)]!;
     let stepsOf = 0;
@@ -112,6 +117,8 @@ class Run {
       latePpm: faults.has("late") ? 20_000 : 0,
       lan: rng.below(2) === 0,
       check: (host) => {
+        // What a liar holds is its own affair.
+        if (host === this.#liar?.host) return;
         this.#checkers.check(host);
         options.check?.(host);
         if (stepsOf++ % 8 !== 0) return;
@@ -145,6 +152,7 @@ class Run {
     const waiting = this.#found();
     const startMs = world.nowMs;
     for (let i = 0; i < this.#steps; i++) {
+      if (this.faults.has("byzantine") && !this.#liar) this.#corrupt();
       // Joins come in between the accidents; some wait until the weather is clear.
       if (waiting.length > 0 && rng.below(2) === 0) this.#joinSome(waiting);
       else if (this.faults.has("remove") && rng.below(12) === 0) this.accidents.push(this.#remove());
@@ -177,6 +185,7 @@ class Run {
       elections: raft?.elections ?? 0,
       committed: raft?.committedIndex ?? 0,
       answered: this.#clients.ended,
+      lies: [...this.#liar?.byzantine.counts.values() ?? []].reduce((sum, one) => sum + one, 0),
       records: this.#records.acknowledged,
       history: this.#clients.history.lines,
     };
@@ -201,6 +210,18 @@ class Run {
     for (const host of sclerotia) this.#ask(host);
     this.#pass(20_000);
     return shuffled(rest, rng);
+  }
+
+  /** One of those that are no issuers, and will be none, lies from now on. */
+  #corrupt(): void {
+    const server = this.#joins.get(this.#hosts[1]!);
+    const members = this.#hosts.filter((host) =>
+      host !== this.#founder && host.agent?.isMember && !host.view.state.isIssuer && this.#joins.get(host) !== server
+    );
+    const host = members[this.#rng.below(Math.max(1, members.length))];
+    if (!host) return;
+    this.accidents.push(`${host.name} lies`);
+    this.#liar = { host, byzantine: new Byzantine(this.world, host, seededRng(this.#seed ^ 0xbad)) };
   }
 
   #invite(issuer: Host, uses: number, role: "sclerotium" | undefined): string {
@@ -263,6 +284,7 @@ class Run {
     const key = host.nodeId === "" ? undefined : publicKeyOf(host.nodeId);
     const serves = key !== undefined && issuers.some((one) => one.every((byte, i) => byte === key[i]));
     const server = this.#joins.get(host) === this.#joins.get(this.#hosts[1]!);
+    if (host === this.#liar?.host) return false;
     if (!issuer || this.#wipes >= 2 || !key || serves || server || host === issuer || this.#removed.has(host)) {
       return false;
     }
@@ -280,7 +302,7 @@ class Run {
     const busy = rng.below(3) > 0 ? 3 + rng.below(10) : 0;
     for (let i = 0; i < busy; i++) {
       this.#pass(rng.below(Math.floor(Math.min(ms, 3_000) / busy) + 1));
-      const up = this.#hosts.filter((host) => host.agent);
+      const up = this.#hosts.filter((host) => host.agent && host !== this.#liar?.host);
       if (rng.below(4) === 0) this.#records.write(up);
       else this.#clients.ask(up);
     }
@@ -311,7 +333,7 @@ class Run {
     for (const host of this.#removed) {
       if (!this.#hosts.some((other) => other !== host && revokes(other, host))) this.#removed.delete(host);
     }
-    return this.#hosts.filter((host) => !this.#removed.has(host));
+    return this.#hosts.filter((host) => !this.#removed.has(host) && host !== this.#liar?.host);
   }
 
   #heal(stay: readonly Host[]): number {

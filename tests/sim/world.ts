@@ -24,6 +24,7 @@ import { nodeIdOf, parseAddress, publicKeyOf } from "../../src/core/ids.ts";
 import { type Entropy, type Rng, seededRng } from "../../src/core/rng.ts";
 import type { Role } from "../../src/core/roles.ts";
 import { CREDENTIAL_LIFETIME_MS } from "../../src/identity/credential.ts";
+import type { Said } from "./byzantine.ts";
 import { Agenda } from "./heap.ts";
 import { Trace } from "./trace.ts";
 
@@ -147,6 +148,8 @@ export class Host {
   /** Effects from the first one on that is to be stored, where its disk takes time: all of them wait for it. */
   held: AgentEffect[] = [];
   syncing = false;
+  /** What leaves it in the place of what its agent says, if it lies. */
+  tamper: ((said: Said) => readonly Uint8Array[]) | undefined;
   /** What it sent since the counters were reset. */
   readonly sent: Sent = { messages: 0, bytes: 0, datagrams: 0, datagramBytes: 0 };
   readonly calls = new Map<
@@ -426,6 +429,16 @@ export class World {
     return call;
   }
 
+  /** A call in a host's name that its agent knows nothing of. */
+  callOf(host: Host, nodeId: string, method: string, body: Uint8Array): void {
+    this.#call(host, { type: "call", callId: -this.#nextId++, nodeId, method, body, timeoutMs: 5_000 });
+  }
+
+  /** A datagram in a host's name that its agent knows nothing of. */
+  datagramAs(host: Host, nodeId: string, bytes: Uint8Array): void {
+    this.#datagram(host, nodeId, bytes);
+  }
+
   /** The status document of a host. */
   status(host: Host): Status {
     return host.agent!.status({
@@ -548,12 +561,21 @@ export class World {
         if (channel) this.#hangUp(host, channel, effect.reason);
         return;
       }
-      case "call":
-        return this.#call(host, effect);
+      case "call": {
+        const [body] = host.tamper?.({ kind: "call", method: effect.method, body: effect.body }) ?? [effect.body];
+        // What it withholds ends as if it had been lost.
+        return this.#call(host, body ? { ...effect, body } : { ...effect, nodeId: "" });
+      }
       case "datagram":
-        return this.#datagram(host, effect.nodeId, effect.bytes);
-      case "reply":
-        return this.#answer(effect.inboundId, { ok: true, body: effect.body });
+        for (const bytes of host.tamper?.({ kind: "datagram", method: "", body: effect.bytes }) ?? [effect.bytes]) {
+          this.#datagram(host, effect.nodeId, bytes);
+        }
+        return;
+      case "reply": {
+        const [body] = host.tamper?.({ kind: "answer", method: "", body: effect.body }) ?? [effect.body];
+        if (!body) return void this.#inbound.delete(effect.inboundId);
+        return this.#answer(effect.inboundId, { ok: true, body });
+      }
       case "reply-error":
         return this.#answer(effect.inboundId, { ok: false, code: effect.code, message: effect.message });
       case "run-command":
