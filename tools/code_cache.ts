@@ -94,46 +94,64 @@ export interface RecordOptions {
 }
 
 /**
- * Runs a node of a network of one, on loopback in a new folder, and records what V8 has compiled for it.
+ * Runs a node on loopback in a new folder, and records what V8 has compiled for it: as the founder of a network that
+ * another node joins, and then as the newcomer in the network of a third one. A node joins once, so that all of that
+ * would be compiled in the middle of it.
  *
- * @returns The cache; it is in the folder as well.
  * @throws {Error} Where the node does not run here, or V8 does not take the cache.
  */
-export async function recordCache(options: RecordOptions): Promise<Uint8Array> {
+export async function recordCache(options: RecordOptions): Promise<void> {
   const { folder, runner } = options;
   const program = join(folder, "recorder");
   const cache = join(folder, FILES.cache);
-  const home = join(folder, "home");
-  await Deno.mkdir(home);
   await Deno.writeTextFile(join(folder, FILES.loader), recorderSource(cache));
   await options.compile(program, [FILES.app]);
   const [command = program, ...args] = [...runner, program];
   const common = {
-    cwd: home,
-    env: { HOME: home, PATH: Deno.env.get("PATH") ?? "", NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
+    cwd: folder,
+    env: { HOME: folder, PATH: Deno.env.get("PATH") ?? "", NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
     clearEnv: true,
     stdin: "null",
   } as const;
-  const words = ["up", "--json", "--network", "record", "--state", join(home, "state"), "--http", "127.0.0.1:0"];
-  const alone = ["--listen", "127.0.0.1", "--port", "0", "--no-mdns", "--no-multicast", "--no-broadcast"];
-  const node = new Deno.Command(command, {
-    ...common,
-    args: [...args, ...words, ...alone],
-    stdout: "piped",
-    stderr: "null",
-    signal: AbortSignal.timeout(READY_TIMEOUT_MS),
-  }).spawn();
+  const nodes: Deno.ChildProcess[] = [];
+  /** Runs a node until it is a member; its invite, where it is the first one. */
+  const run = async (name: string, words: readonly string[]): Promise<string> => {
+    const alone = ["--listen", "127.0.0.1", "--port", "0", "--no-mdns", "--no-multicast", "--no-broadcast"];
+    const node = new Deno.Command(command, {
+      ...common,
+      args: [...args, ...words, "--json", "--state", join(folder, name), "--http", "127.0.0.1:0", ...alone],
+      stdout: "piped",
+      stderr: "null",
+      signal: AbortSignal.timeout(READY_TIMEOUT_MS),
+    }).spawn();
+    nodes.push(node);
+    return await inviteOf(node.stdout);
+  };
+  const tell = async (name: string, words: readonly string[]): Promise<void> => {
+    const told = [...args, ...words, "--state", join(folder, name)];
+    const { success, stderr } = await new Deno.Command(command, { ...common, args: told }).output();
+    if (!success) throw new Error(`the recorded node did not ${words[0]}: ${new TextDecoder().decode(stderr)}`);
+  };
   try {
-    await firstOutput(node.stdout);
+    const invite = await run("recorded", ["up", "--network", "record"]);
+    // Under an emulator a join does not keep its time limits: there the start alone is recorded.
+    if (runner.length === 0) {
+      await run("newcomer", ["join", invite]);
+      const other = await run("other", ["up", "--network", "other"]);
+      await tell("recorded", ["bootstrap", "reset", "--yes"]);
+      await tell("recorded", ["join", other]);
+    }
     await sleep(SETTLE_MS);
-    node.kill("SIGUSR2");
+    nodes[0]!.kill("SIGUSR2");
     for (let waitedMs = 0; !(await exists(cache)); waitedMs += 50) {
       if (waitedMs > READY_TIMEOUT_MS) throw new Error("the node wrote no code cache");
       await sleep(50);
     }
   } finally {
-    node.kill("SIGKILL");
-    await node.status;
+    for (const node of nodes) {
+      node.kill("SIGKILL");
+      await node.status;
+    }
   }
   const { stdout } = await new Deno.Command(command, { ...common, args, stderr: "null" }).output();
   const answer = new TextDecoder().decode(stdout).trim();
@@ -141,10 +159,13 @@ export async function recordCache(options: RecordOptions): Promise<Uint8Array> {
   return await Deno.readFile(cache);
 }
 
-/** Waits until the node has printed `{"event":"ready", …}`, its only output. */
-async function firstOutput(stream: ReadableStream<Uint8Array>): Promise<void> {
+/** Waits until the node has printed `{"event":"ready", …}`, its only output; the invite in it, empty where it has none. */
+async function inviteOf(stream: ReadableStream<Uint8Array>): Promise<string> {
+  let text = "";
   for await (const chunk of stream) {
-    if (new TextDecoder().decode(chunk).includes('"ready"')) return;
+    text += new TextDecoder().decode(chunk);
+    const line = text.split("\n").slice(0, -1).find((one) => one.includes('"ready"'));
+    if (line !== undefined) return (JSON.parse(line) as { readonly invite?: string }).invite ?? "";
   }
   throw new Error("the node ended before it was ready");
 }
