@@ -80,7 +80,8 @@ export function verifyAuthority(bundle: SeedBundle, known: SeedKnowledge): Autho
       if (fork === undefined) chain = known.chain.merged(epochs);
       else {
         const theirs = known.chain.upTo(fork - 1).merged(epochs);
-        const named = decision && theirs.hashAt(decision.epoch);
+        // A decision about what both halves have says nothing about where they part.
+        const named = decision && decision.epoch >= fork && theirs.hashAt(decision.epoch);
         if (!decision || !named || !equalBytes(named, decision.hash)) {
           const theirHash = theirs.hashAt(fork)!;
           return refuse(
