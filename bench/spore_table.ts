@@ -4,7 +4,7 @@
  *     deno run -A --v8-flags=--expose-gc bench/spore_table.ts [records] [pairs]
  *
  * The floor does with the same signed records what nobody can leave out: one Ed25519 verification each, and an entry in
- * a `Map`. Ours reads, verifies, checks author and key, orders and indexes. Both run alternately, in slices, in one
+ * a `Map`. Ours decodes, verifies, checks author and key, orders and indexes. Both run alternately, in slices, in one
  * process; the ratio is the median of the pairs. Targets: merge <= 1.5 x floor; one difference in 10^5 found with
  * <= 1 kB; memory <= 1 KB a record of 249 B.
  *
@@ -13,9 +13,9 @@
 
 import assert from "node:assert/strict";
 import { utf8 } from "../src/core/bytes.ts";
-import { encodeCbor } from "../src/core/codec.ts";
+import { decodeCbor, encodeCbor } from "../src/core/codec.ts";
 import { keyPairFromSeed, sha256 } from "../src/core/crypto.ts";
-import { type Envelope, isSigned } from "../src/core/envelope.ts";
+import { envelopeValue, isSigned, readEnvelope } from "../src/core/envelope.ts";
 import { nodeIdOf } from "../src/core/ids.ts";
 import { answerDigest, Repair, ZONES } from "../src/spore/digest.ts";
 import { digestAnswerValue, digestAskValue } from "../src/spore/messages.ts";
@@ -33,19 +33,22 @@ const gc = (globalThis as { gc?: () => void }).gc;
 const authors = Array.from({ length: AUTHORS }, (_, i) => keyPairFromSeed(sha256(utf8(`author ${i}`))));
 const ids = new Set(authors.map((one) => nodeIdOf(one.publicKey)));
 
-function sealed(count: number, from: number): Envelope[] {
+/** Records as they arrive: encoded. */
+function sealed(count: number, from: number): Uint8Array[] {
   return Array.from({ length: count }, (_, i) =>
-    sealSpore(
-      {
-        key: `app/bench/record-${from + i}`,
-        seq: NOW + i,
-        value: new Uint8Array(64).fill(i),
-        issuedMs: NOW,
-        expiresMs: NOW + RECORD_LIFE_MS_MAX,
-      },
-      NETWORK,
-      authors[i % AUTHORS]!,
-    ).envelope);
+    encodeCbor(envelopeValue(
+      sealSpore(
+        {
+          key: `app/bench/record-${from + i}`,
+          seq: NOW + i,
+          value: new Uint8Array(64).fill(i),
+          issuedMs: NOW,
+          expiresMs: NOW + RECORD_LIFE_MS_MAX,
+        },
+        NETWORK,
+        authors[i % AUTHORS]!,
+      ).envelope,
+    )));
 }
 
 const facts: SporeFacts = {
@@ -59,7 +62,8 @@ const facts: SporeFacts = {
   distrusted: () => false,
 };
 
-function check(envelope: Envelope): Version {
+function check(wire: Uint8Array): Version {
+  const envelope = readEnvelope(decodeCbor(wire), "$");
   const verdict = checkVersion({ envelope, proof: undefined }, facts);
   assert.ok(verdict.ok);
   return verdict.version;
@@ -80,41 +84,44 @@ const slice = Math.floor(RECORDS / PAIRS);
 const table = new SporeTable({ keysMax: 2 * RECORDS, bytesMax: 1 << 30 });
 const floor = new Map<string, Uint8Array>();
 const ratios: number[] = [], oursUs: number[] = [], floorUs: number[] = [];
-let heapBefore = 0, heapAfter = 0, stateBytes = 0, mergeMs = 0;
+const heapEmpty = heapBytes();
 for (let pair = 0; pair < PAIRS; pair++) {
-  const envelopes = sealed(slice, pair * slice);
-  const names = envelopes.map((_, i) => `app/bench/record-${pair * slice + i}`);
+  const wires = sealed(slice, pair * slice);
   const runFloor = () => {
+    const envelopes = wires.map((one) => readEnvelope(decodeCbor(one), "$"));
     const start = performance.now();
-    for (const [i, one] of envelopes.entries()) if (isSigned(one, NETWORK)) floor.set(names[i]!, one.payload);
+    for (const [i, one] of envelopes.entries()) {
+      if (isSigned(one, NETWORK)) floor.set(`app/bench/record-${pair * slice + i}`, one.payload);
+    }
     return performance.now() - start;
   };
   const runOurs = () => {
     const start = performance.now();
-    for (const one of envelopes) table.merge(check(one), NOW);
+    for (const one of wires) table.merge(check(one), NOW);
     return performance.now() - start;
   };
   const first = pair % 2 === 0 ? runFloor() : 0;
-  heapBefore = heapBytes();
   const ours = runOurs();
-  heapAfter = heapBytes();
   const base = first || runFloor();
+  floor.clear();
   ratios.push(ours / base);
   oursUs.push(ours * 1_000 / slice);
   floorUs.push(base * 1_000 / slice);
-  stateBytes += heapAfter - heapBefore;
 }
-floor.clear();
+const stateBytes = heapBytes() - heapEmpty;
+const recordBytes = sealed(1, 0)[0]!.length;
 
 // --- merging alone: what was verified before -----------------------------------------------------------------------
 
 const versions = table.keys("").flatMap((key) => table.versions(key));
 const copy = new SporeTable({ keysMax: 2 * RECORDS, bytesMax: 1 << 30 });
+let mergeMs = 0;
 {
   const start = performance.now();
   for (const one of versions) copy.merge(one, NOW);
   mergeMs = performance.now() - start;
 }
+const merged = versions.length;
 
 // --- finding differences ------------------------------------------------------------------------------------------
 
@@ -166,7 +173,7 @@ console.log(JSON.stringify({
   reference: round(median(floorUs)),
   unit: "µs per record checked and merged; floor: one verification and one Map entry",
   ratio: round(median(ratios), 2),
-  mergeUs: round(mergeMs * 1_000 / versions.length, 2),
+  mergeUs: round(mergeMs * 1_000 / merged, 2),
   memoryBytesPerRecord: gc ? Math.round(stateBytes / (slice * PAIRS)) : "needs --v8-flags=--expose-gc",
   memoryMbPer10k: gc ? round(stateBytes / (slice * PAIRS) / 100, 2) : undefined,
   recordBytes:

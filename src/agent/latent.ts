@@ -583,7 +583,8 @@ export class Latent implements Part {
     const entry = this.#table.get(key);
     const { challenger } = entry ?? {};
     if (challenger) {
-      const own = ownerOf(key)?.kind === "node" && this.#ownWord(key) === challenger.spore;
+      const mine = ownerOf(key)?.kind === "node" ? this.#ownWord(key) : undefined;
+      const own = mine !== undefined && equalBytes(mine.hash, challenger.spore.hash);
       if (own || this.#confirmations.of(challenger.spore.hash)?.state === "confirmed") {
         return { version: challenger, provisional: true };
       }

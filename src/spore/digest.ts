@@ -38,7 +38,7 @@ export const ID_BYTES = 8;
 export interface DigestItem {
   /** Leaf that the key hangs under, all zones in one sequence: see {@linkcode placeOf}. */
   readonly place: number;
-  /** Sum of the ids of the versions held, in two halves of 32 bits. */
+  /** Sum of the ids of the versions held, in two halves of 32 bits; their sign means nothing. */
   high: number;
   low: number;
 }
@@ -147,7 +147,7 @@ export class Digest {
   ids(name: NodeName): { readonly key: string; readonly id: string }[] {
     return this.keys(name).map((key) => {
       const { high, low } = this.#item(key)!;
-      return { key, id: hexOf(high) + hexOf(low) };
+      return { key, id: hexOf(high >>> 0) + hexOf(low >>> 0) };
     });
   }
 }
@@ -308,10 +308,10 @@ function change(tree: Tree, leaf: number, item: DigestItem, sign: 1 | -1): void 
     const node = LEVEL_START[level]! + index;
     const before = tree.sums[2 * node + 1]!;
     // A sum of 64 bits in two halves; typed arrays wrap around by themselves, the carry is ours.
-    const low = before + sign * item.low;
+    const low = before + sign * (item.low >>> 0);
     tree.sums[2 * node + 1] = low;
     const carry = low < 0 ? -1 : low > 0xffff_ffff ? 1 : 0;
-    tree.sums[2 * node] = tree.sums[2 * node]! + sign * item.high + carry;
+    tree.sums[2 * node] = tree.sums[2 * node]! + sign * (item.high >>> 0) + carry;
     tree.counts[node] = tree.counts[node]! + sign;
   }
 }

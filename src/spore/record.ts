@@ -102,8 +102,29 @@ export function restoreSpore(envelope: Envelope, hash: Uint8Array): Spore {
   return spore;
 }
 
+/** Reads a spore record from memory, where it was put after its signature was checked. */
+export function keptSpore(parts: {
+  readonly hash: Uint8Array;
+  readonly signature: Uint8Array;
+  readonly payload: Uint8Array;
+  readonly signer: Uint8Array;
+  readonly author: string;
+}): Spore {
+  const { hash, signature, payload, signer, author } = parts;
+  return {
+    record: recordOf(decodeAs(payload, readRecord)),
+    envelope: { type: TYPE, payload, signer, signature },
+    hash,
+    author,
+  };
+}
+
+function recordOf(read: Read<typeof readRecord>): SporeRecord {
+  return { key: read.k, seq: read.n, value: read.v, issuedMs: read.i, expiresMs: read.x };
+}
+
 function sporeOf(envelope: Envelope, read: Read<typeof readRecord>): Spore {
-  const one = { key: read.k, seq: read.n, value: read.v, issuedMs: read.i, expiresMs: read.x };
+  const one = recordOf(read);
   if (one.expiresMs <= one.issuedMs || one.expiresMs - one.issuedMs > RECORD_LIFE_MS_MAX) {
     throw new WireError(`Cannot open record "${one.key}": it lives for ${one.expiresMs - one.issuedMs} ms`);
   }

@@ -17,12 +17,13 @@
  */
 
 import { compareBytes } from "../core/bytes.ts";
-import { encodeCbor } from "../core/codec.ts";
+import { decodeCbor, encodeCbor } from "../core/codec.ts";
 import { hashParts } from "../core/crypto.ts";
 import { LIMITS } from "../core/limits.ts";
+import { Arena, type Place } from "./arena.ts";
 import { Digest, type DigestItem, placeOf } from "./digest.ts";
-import { proofValue, type RankProof, type Tier, TIERS } from "./proof.ts";
-import { RECORD_LIFE_MS_MAX, type Spore } from "./record.ts";
+import { proofValue, type RankProof, type RankStatement, readProof, type Tier, TIERS } from "./proof.ts";
+import { keptSpore, RECORD_LIFE_MS_MAX, type Spore } from "./record.ts";
 
 /** A word with what lifts it. Whoever makes one has checked it: see `validation.ts`. */
 export interface Version {
@@ -74,7 +75,9 @@ export interface SporeTableOptions {
 
 /** Order of two versions of one key: negative, zero or positive. Zero means the same word with the same rank. */
 export function compareVersions(a: Version, b: Version): number {
-  return compareRank(a.proof, b.proof) || compareWords(a.spore, b.spore);
+  return TIERS.indexOf(tierOf(a)) - TIERS.indexOf(tierOf(b)) ||
+    (a.proof?.term ?? 0) - (b.proof?.term ?? 0) || (a.proof?.index ?? 0) - (b.proof?.index ?? 0) ||
+    a.spore.record.seq - b.spore.record.seq || compareBytes(a.spore.hash, b.spore.hash);
 }
 
 /** Rank of a version. */
@@ -99,8 +102,41 @@ export function isAlive(version: Version, nowMs: number): boolean {
 }
 
 interface Slot extends DigestItem {
-  lifted: Version | undefined;
-  word: Version | undefined;
+  lifted: Kept | undefined;
+  word: Kept | undefined;
+}
+
+/** Rank and id of a proof; its signatures are in the arena. */
+interface Rank extends Omit<RankStatement, "tier"> {
+  /** Index into {@linkcode TIERS}. */
+  readonly tier: number;
+  /** 8 bytes that name the proof, in two halves. */
+  readonly high: number;
+  readonly low: number;
+}
+
+/** A version as the table keeps it: what decides between versions, and where the rest is. */
+interface Kept {
+  readonly author: Author;
+  readonly seq: number;
+  /** `expiresMs` − `seq`: where its use ends, for making room. */
+  readonly useMs: number;
+  readonly deleted: boolean;
+  readonly rank: Rank | undefined;
+  /** In the arena: hash (32 bytes), signature (64), payload, proof. Before it is settled there: the version itself. */
+  place: Place | Version;
+  readonly payloadBytes: number;
+  readonly proofBytes: number;
+}
+
+/** An author, once for all its words. */
+interface Author {
+  readonly nodeId: string;
+  readonly publicKey: Uint8Array;
+  /** Words in the table. */
+  words: number;
+  /** Bytes of those that have no proof. */
+  bareBytes: number;
 }
 
 /** The spore records that a node knows. */
@@ -109,8 +145,10 @@ export class SporeTable {
   readonly digest: Digest = new Digest((key) => this.#slots.get(key));
   /** Keys by their first two segments: one key, or many. */
   readonly #groups = new Map<string, string | Set<string>>();
-  /** Bytes by author, of words without a proof. */
-  readonly #authors = new Map<string, number>();
+  readonly #authors = new Map<string, Author>();
+  #arena = new Arena();
+  /** Versions that were read lately: the same object for the same version, as long as it is in here. */
+  readonly #read = new Map<Kept, Version>();
   readonly #keysMax: number;
   readonly #bytesMax: number;
   #bytes = 0;
@@ -152,22 +190,20 @@ export class SporeTable {
   /** What is known under a key, dead or alive. Call {@linkcode expire} before where time has passed. */
   get(key: string): SporeEntry | undefined {
     const slot = this.#slots.get(key);
-    return slot && entryOf(key, slot);
+    return slot && this.#entry(key, slot);
   }
 
   /** All versions held under a key: what another node has to be told for its table to be the same there. */
   versions(key: string): readonly Version[] {
     const slot = this.#slots.get(key);
     if (!slot) return [];
-    return [slot.lifted, slot.word].filter((one, i, all): one is Version =>
-      one !== undefined && all.indexOf(one) === i
-    );
+    return held(slot).map((one) => this.#version(one));
   }
 
   /** Entries whose key begins with `prefix`, in order of their keys; `after` leaves out keys up to it. */
   list(prefix: string, options: { readonly after?: string; readonly max?: number } = {}): SporeEntry[] {
     const keys = this.keys(prefix).filter((key) => options.after === undefined || key > options.after).sort();
-    return keys.slice(0, options.max).map((key) => entryOf(key, this.#slots.get(key)!));
+    return keys.slice(0, options.max).map((key) => this.#entry(key, this.#slots.get(key)!));
   }
 
   /** Keys that begin with `prefix`, in no order. */
@@ -224,22 +260,19 @@ export class SporeTable {
   review(stands: (version: Version) => "whole" | "bare" | "not"): string[] {
     const changed: string[] = [];
     for (const [key, slot] of this.#slots) {
-      const before = [slot.lifted, slot.word];
-      const judge = (one: Version | undefined): Version | undefined => {
-        if (!one) return undefined;
-        const verdict = stands(one);
-        if (verdict === "whole") return one;
-        if (verdict === "not" || !one.proof) return undefined;
-        return { spore: one.spore, proof: undefined };
-      };
-      const lifted = judge(slot.lifted);
-      const shared = slot.lifted !== undefined && slot.lifted === slot.word;
-      const word = shared ? lifted : judge(slot.word);
-      const nextLifted = lifted?.proof ? lifted : undefined;
+      const judged = held(slot).map((one) => ({ one, verdict: stands(this.#version(one)) }));
+      if (judged.every(({ verdict }) => verdict === "whole")) continue;
+      const left = judged.flatMap(({ one, verdict }): Kept[] =>
+        verdict === "whole"
+          ? [one]
+          : verdict === "bare" && one.rank
+          ? [this.#bared(one)]
+          : verdict === "bare"
+          ? [one]
+          : []
+      );
       // A word that lost its proof may still be the greatest that is left.
-      const nextWord = lifted?.proof ? word : maxWord(word, lifted);
-      if (nextLifted === before[0] && nextWord === before[1]) continue;
-      this.#set(key, slot, nextLifted, nextWord);
+      this.#set(key, slot, left.find((one) => one.rank && one === slot.lifted), left.reduce(this.#maxWord, undefined));
       this.#noteExpiry(slot);
       changed.push(key);
     }
@@ -251,6 +284,8 @@ export class SporeTable {
     this.#slots.clear();
     this.#groups.clear();
     this.#authors.clear();
+    this.#read.clear();
+    this.#arena = new Arena();
     this.#bytes = 0;
     Object.assign(this.#tiers, { latent: 0, seed: 0, primary: 0 });
     this.#tombstones = 0;
@@ -267,91 +302,93 @@ export class SporeTable {
     if (others === undefined) this.#groups.set(group, key);
     else if (typeof others === "string") this.#groups.set(group, new Set([others, key]));
     else others.add(key);
-    this.#set(key, slot, version.proof ? version : undefined, isInTime(version, nowMs) ? version : undefined);
+    const kept = this.#offer(version);
+    this.#set(key, slot, kept.rank && kept, isInTime(kept, nowMs) ? kept : undefined);
     this.#noteExpiry(slot);
     return { changed: true, reason: "new" };
   }
 
   #replace(key: string, slot: Slot, version: Version, nowMs: number): MergeOutcome {
-    const doubled = [slot.word, slot.lifted].find((one) =>
-      one && one.spore.author === version.spore.author && one.spore.record.seq === version.spore.record.seq &&
-      compareBytes(one.spore.hash, version.spore.hash) !== 0
+    const { spore } = version;
+    const doubled = held(slot).find((one) =>
+      one.seq === spore.record.seq && one.author.nodeId === spore.author &&
+      compareBytes(this.#hash(one), spore.hash) !== 0
     );
-    const said = doubled ? { equivocation: doubled.spore } : {};
-    const lifted = maxLifted(slot.lifted, version);
-    const word = isInTime(version, nowMs) ? maxWord(slot.word, version) : slot.word;
+    const said = doubled ? { equivocation: this.#version(doubled).spore } : {};
+    const offered = this.#offer(version);
+    const lifted = offered.rank ? this.#maxLifted(slot.lifted, offered) : slot.lifted;
+    const word = isInTime(offered, nowMs) ? this.#maxWord(slot.word, offered) : slot.word;
     if (lifted === slot.lifted && word === slot.word) {
-      const known = [slot.lifted, slot.word].some((one) => one && sameVersion(one, version));
+      const known = held(slot).some((one) => this.#isSame(one, offered));
       return { changed: false, reason: known ? "known" : "lost", ...said };
     }
     // Longer words in the place of short ones may not fill the memory either.
-    const grows = sizeOf(version) - Math.min(...this.versions(key).map(sizeOf));
+    const grows = sizeOf(offered) - Math.min(...held(slot).map(sizeOf));
     if (grows > 0 && !this.#hasRoom(version, nowMs, grows)) return { changed: false, reason: "full", ...said };
-    const before = entryOf(key, slot);
+    const before = slot.lifted ?? slot.word!;
+    const same = compareBytes(this.#hash(before), spore.hash) === 0;
     this.#set(key, slot, lifted, word);
     this.#noteExpiry(slot);
-    const after = entryOf(key, slot);
-    const wins = after.winner === version;
-    const reason = wins
-      ? compareBytes(before.winner.spore.hash, version.spore.hash) === 0 ? "renewed" : "won"
-      : after.challenger === version
-      ? "challenges"
-      : "renewed";
+    const wins = (slot.lifted ?? slot.word) === offered;
+    const reason = wins && !same ? "won" : challengerOf(slot) === offered ? "challenges" : "renewed";
     return { changed: true, reason, ...said };
   }
 
   /** Puts two versions in the place of what a slot holds; none of both removes it. */
-  #set(key: string, slot: Slot, lifted: Version | undefined, given: Version | undefined): void {
+  #set(key: string, slot: Slot, lifted: Kept | undefined, given: Kept | undefined): void {
     // One object where both are the same word: the word then knows its best proof, and costs nothing.
-    const word = lifted && given && sameWord(lifted, given) ? maxLifted(lifted, given) : given;
+    const word = lifted && given && compareBytes(this.#hash(lifted), this.#hash(given)) === 0 ? lifted : given;
+    const before = held(slot);
     this.#count(slot, -1);
-    if (slot.lifted || slot.word) this.digest.remove(key, slot);
+    if (before.length > 0) this.digest.remove(key, slot);
     slot.lifted = lifted;
     slot.word = word;
     this.#count(slot, 1);
-    if (!lifted && !word) {
+    const after = held(slot);
+    for (const one of before) if (!after.includes(one)) this.#drop(one);
+    for (const one of after) this.#settle(one);
+    if (after.length === 0) {
       this.#slots.delete(key);
       const group = groupOf(key);
       const others = this.#groups.get(group);
       if (others instanceof Set && others.size > 1) others.delete(key);
       else this.#groups.delete(group);
-      return;
+    } else {
+      slot.high = 0;
+      slot.low = 0;
+      for (const one of after) {
+        const hash = this.#hash(one);
+        const view = new DataView(hash.buffer, hash.byteOffset, 8);
+        // Halves with a sign: such numbers need no object of their own.
+        slot.high = (slot.high + (view.getInt32(0) ^ (one.rank?.high ?? 0))) | 0;
+        const low = (slot.low >>> 0) + ((view.getInt32(4) ^ (one.rank?.low ?? 0)) >>> 0);
+        if (low > 0xffff_ffff) slot.high = (slot.high + 1) | 0;
+        slot.low = low | 0;
+      }
+      this.digest.add(key, slot);
     }
-    slot.high = 0;
-    slot.low = 0;
-    for (const one of lifted === word ? [lifted] : [lifted, word]) {
-      if (!one) continue;
-      const [high, low] = idOf(one);
-      slot.high = (slot.high + high) >>> 0;
-      slot.low = (slot.low + low) >>> 0;
-    }
-    this.digest.add(key, slot);
+    if (this.#arena.heldBytes > 2 * this.#arena.liveBytes + COMPACT_BYTES) this.#compact();
   }
 
   #count(slot: Slot, sign: 1 | -1): void {
     const winner = slot.lifted ?? slot.word;
     if (winner) {
-      this.#tiers[tierOf(winner)] += sign;
-      if (winner.spore.record.value === undefined) this.#tombstones += sign;
+      this.#tiers[TIERS[winner.rank?.tier ?? 0]!] += sign;
+      if (winner.deleted) this.#tombstones += sign;
     }
-    for (const one of slot.lifted === slot.word ? [slot.lifted] : [slot.lifted, slot.word]) {
-      if (!one) continue;
-      const size = sizeOf(one);
-      this.#bytes += sign * size;
-      if (one.proof) continue;
-      const { author } = one.spore;
-      const left = (this.#authors.get(author) ?? 0) + sign * size;
-      if (left > 0) this.#authors.set(author, left);
-      else this.#authors.delete(author);
+    for (const one of held(slot)) {
+      this.#bytes += sign * sizeOf(one);
+      if (!one.rank) one.author.bareBytes += sign * sizeOf(one);
     }
   }
 
   /** Whether there is room; what has a proof takes the place of a word without one, the one that ends first. */
-  #hasRoom(version: Version, nowMs: number, adds = sizeOf(version)): boolean {
+  #hasRoom(version: Version, nowMs: number, grows?: number): boolean {
+    const adds = grows ?? sizeOfVersion(version);
     const fits = () =>
-      (adds < sizeOf(version) || this.#slots.size < this.#keysMax) && this.#bytes + adds <= this.#bytesMax;
+      (grows !== undefined || this.#slots.size < this.#keysMax) && this.#bytes + adds <= this.#bytesMax;
     if (!version.proof) {
-      const own = this.#authors.get(version.spore.author) ?? 0;
+      const own = this.#authors.get(version.spore.author)?.bareBytes ?? 0;
       return fits() && own + adds <= this.#bytesMax / AUTHOR_SHARE;
     }
     if (fits()) return true;
@@ -364,88 +401,204 @@ export class SporeTable {
     return fits();
   }
 
+  // --- what is kept, and in what form -------------------------------------------------------------------------
+
+  /** A version in the form in which it may be kept; nothing is taken up by it yet. */
+  #offer(version: Version): Kept {
+    const { spore: { author, envelope, record }, proof } = version;
+    const encoded = proof && encodeCbor(proofValue(proof));
+    return {
+      author: this.#authors.get(author) ?? { nodeId: author, publicKey: envelope.signer, words: 0, bareBytes: 0 },
+      seq: record.seq,
+      useMs: Math.max(-1, record.expiresMs - record.seq),
+      deleted: record.value === undefined,
+      rank: proof && rankOf(proof, encoded!),
+      place: version,
+      payloadBytes: envelope.payload.length,
+      proofBytes: encoded?.length ?? 0,
+    };
+  }
+
+  /** Takes an offered version into the arena. */
+  #settle(one: Kept): void {
+    if (typeof one.place === "number") return;
+    const { spore: { envelope, hash }, proof } = one.place;
+    const encoded = proof ? encodeCbor(proofValue(proof)) : NOTHING;
+    this.#read.set(one, one.place);
+    this.#forgetRead();
+    one.place = this.#arena.add(hash, envelope.signature, envelope.payload, encoded);
+    one.author.words += 1;
+    this.#authors.set(one.author.nodeId, one.author);
+  }
+
+  /** The same word without its proof. */
+  #bared(one: Kept): Kept {
+    return this.#offer({ spore: this.#version(one).spore, proof: undefined });
+  }
+
+  #drop(one: Kept): void {
+    if (typeof one.place !== "number") return;
+    this.#read.delete(one);
+    this.#arena.remove(one.place, bytesOf(one));
+    one.author.words -= 1;
+    if (one.author.words === 0) this.#authors.delete(one.author.nodeId);
+  }
+
+  #forgetRead(): void {
+    if (this.#read.size > READ_MAX) this.#read.delete(this.#read.keys().next().value!);
+  }
+
+  /** Moves everything together. */
+  #compact(): void {
+    const arena = new Arena();
+    for (const slot of this.#slots.values()) {
+      for (const one of held(slot)) {
+        one.place = arena.add(this.#bytesOf(one));
+      }
+    }
+    this.#arena = arena;
+  }
+
+  #bytesOf(one: Kept): Uint8Array {
+    return this.#arena.view(one.place as Place, bytesOf(one));
+  }
+
+  #hash(one: Kept): Uint8Array {
+    return typeof one.place === "number" ? this.#arena.view(one.place, 32) : one.place.spore.hash;
+  }
+
+  /** A version as others see it. */
+  #version(one: Kept): Version {
+    const known = typeof one.place === "number" ? this.#read.get(one) : one.place;
+    if (known) return known;
+    const bytes = this.#bytesOf(one);
+    const end = HEAD_BYTES + one.payloadBytes;
+    const version: Version = {
+      spore: keptSpore({
+        hash: bytes.slice(0, 32),
+        signature: bytes.slice(32, HEAD_BYTES),
+        payload: bytes.slice(HEAD_BYTES, end),
+        signer: one.author.publicKey,
+        author: one.author.nodeId,
+      }),
+      proof: one.rank ? readProof(decodeCbor(bytes.subarray(end)), "proof") : undefined,
+    };
+    this.#read.set(one, version);
+    this.#forgetRead();
+    return version;
+  }
+
+  #entry(key: string, slot: Slot): SporeEntry {
+    const winner = this.#version((slot.lifted ?? slot.word)!);
+    const challenger = challengerOf(slot);
+    return { key, winner, tier: tierOf(winner), challenger: challenger && this.#version(challenger) };
+  }
+
+  #maxLifted(a: Kept | undefined, b: Kept): Kept {
+    return !a || (compareRanks(b.rank, a.rank) || this.#compareWords(b, a) || compareProofs(b.rank!, a.rank!)) > 0
+      ? b
+      : a;
+  }
+
+  readonly #maxWord = (a: Kept | undefined, b: Kept): Kept => {
+    if (!a) return b;
+    const order = this.#compareWords(b, a) || compareRanks(b.rank, a.rank) ||
+      (a.rank && b.rank ? compareProofs(b.rank, a.rank) : 0);
+    return order > 0 ? b : a;
+  };
+
+  #compareWords(a: Kept, b: Kept): number {
+    return a.seq - b.seq || compareBytes(this.#hash(a), this.#hash(b));
+  }
+
+  #isSame(a: Kept, b: Kept): boolean {
+    return this.#compareWords(a, b) === 0 && compareRanks(a.rank, b.rank) === 0 &&
+      (!a.rank || !b.rank || compareProofs(a.rank, b.rank) === 0);
+  }
+
   #expireSlot(key: string, slot: Slot, nowMs: number): boolean {
-    const lifted = slot.lifted && slot.lifted.proof!.untilMs > nowMs ? slot.lifted : undefined;
+    const lifted = slot.lifted && slot.lifted.rank!.untilMs > nowMs ? slot.lifted : undefined;
     let word = slot.word && isInTime(slot.word, nowMs) ? slot.word : undefined;
-    if (word?.proof && word.proof.untilMs <= nowMs) word = { spore: word.spore, proof: undefined };
+    if (word?.rank && word.rank.untilMs <= nowMs) word = this.#bared(word);
     if (lifted === slot.lifted && word === slot.word) return false;
     this.#set(key, slot, lifted, word);
     return true;
   }
 
-  #noteExpiry(slot: Slot): void {
-    const { lifted, word } = slot;
+  #noteExpiry({ lifted, word }: Slot): void {
     const endsMs = Math.min(
-      lifted?.proof?.untilMs ?? Infinity,
-      word?.proof?.untilMs ?? Infinity,
-      word ? word.spore.record.seq + RECORD_LIFE_MS_MAX : Infinity,
+      lifted?.rank?.untilMs ?? Infinity,
+      word?.rank?.untilMs ?? Infinity,
+      word ? word.seq + RECORD_LIFE_MS_MAX : Infinity,
     );
     if (endsMs < this.#nextExpiryMs) this.#nextExpiryMs = endsMs;
   }
 }
 
+const NOTHING = new Uint8Array(0);
+/** Hash and signature. */
+const HEAD_BYTES = 96;
+/** Versions that stay read. */
+const READ_MAX = 1_024;
+/** Unused room that is worth moving everything. */
+const COMPACT_BYTES = 1 << 20;
 /** One author may take this part of the table with words that nobody has lifted. */
 const AUTHOR_SHARE = 4;
 /** Words that give way at once where there is no room for one of rank. */
 const EVICT_BATCH = 64;
 
 /** Bytes that a version takes, its fixed parts included. */
-function sizeOf({ spore, proof }: Version): number {
-  return spore.envelope.payload.length + 200 + (proof ? 64 + 96 * proof.signatures.length : 0);
+function sizeOf(one: Kept): number {
+  return bytesOf(one) + KEPT_BYTES;
 }
+
+/** Its bytes in the arena. */
+function bytesOf(one: Kept): number {
+  return HEAD_BYTES + one.payloadBytes + one.proofBytes;
+}
+
+function sizeOfVersion({ spore, proof }: Version): number {
+  return HEAD_BYTES + spore.envelope.payload.length + (proof ? encodeCbor(proofValue(proof)).length : 0) + KEPT_BYTES;
+}
+
+/** What a record takes beside its bytes, measured: see bench/spore_table.ts. */
+const KEPT_BYTES = 450;
 
 /** When the use of a slot without proof ends: what has run out goes first. */
 function endMs(slot: Slot, nowMs: number): number {
-  const { record } = slot.word!.spore;
-  return record.expiresMs <= nowMs ? 0 : record.expiresMs;
+  const { seq, useMs } = slot.word!;
+  return seq + useMs <= nowMs ? 0 : seq + useMs;
 }
 
 /** Whether a word counts without a proof. */
-function isInTime({ spore }: Version, nowMs: number): boolean {
-  return spore.record.seq + RECORD_LIFE_MS_MAX > nowMs;
+function isInTime(one: Kept, nowMs: number): boolean {
+  return one.seq + RECORD_LIFE_MS_MAX > nowMs;
 }
 
-function entryOf(key: string, slot: Slot): SporeEntry {
-  const { lifted, word } = slot;
-  const winner = (lifted ?? word)!;
-  // A word that has a proof of its own was overtaken in the order of its tier, and challenges nobody.
-  const challenges = lifted && word && !word.proof && word.spore.record.seq > lifted.spore.record.seq;
-  return { key, winner, tier: tierOf(winner), challenger: challenges ? word : undefined };
+function held({ lifted, word }: Slot): Kept[] {
+  if (!lifted || lifted === word) return word ? [word] : [];
+  return word ? [lifted, word] : [lifted];
 }
 
-function maxLifted(a: Version | undefined, b: Version): Version | undefined {
-  if (!b.proof) return a;
-  return !a || (compareVersions(b, a) || compareProofs(b.proof, a.proof!)) > 0 ? b : a;
+/** A newer word without a proof: one that has a proof was overtaken in the order of its tier, and challenges nobody. */
+function challengerOf({ lifted, word }: Slot): Kept | undefined {
+  return lifted && word && !word.rank && word.seq > lifted.seq ? word : undefined;
 }
 
-function maxWord(a: Version | undefined, b: Version | undefined): Version | undefined {
-  if (!a || !b) return a ?? b;
-  return (compareWords(b.spore, a.spore) || compareRank(b.proof, a.proof) || compareProofs(b.proof, a.proof)) > 0
-    ? b
-    : a;
-}
-
-function compareRank(a: RankProof | undefined, b: RankProof | undefined): number {
-  return TIERS.indexOf(a?.tier ?? "latent") - TIERS.indexOf(b?.tier ?? "latent") ||
-    (a?.term ?? 0) - (b?.term ?? 0) || (a?.index ?? 0) - (b?.index ?? 0);
-}
-
-function compareWords(a: Spore, b: Spore): number {
-  return a.record.seq - b.record.seq || compareBytes(a.hash, b.hash);
+function compareRanks(a: Rank | undefined, b: Rank | undefined): number {
+  return (a?.tier ?? 0) - (b?.tier ?? 0) || (a?.term ?? 0) - (b?.term ?? 0) || (a?.index ?? 0) - (b?.index ?? 0);
 }
 
 /** Of two proofs of the same rank the one of the newer epoch, then the longer one, then any. */
-function compareProofs(a: RankProof | undefined, b: RankProof | undefined): number {
-  if (!a || !b || a === b) return Number(a !== undefined) - Number(b !== undefined);
-  return a.epoch - b.epoch || a.untilMs - b.untilMs || compareBytes(proofId(a), proofId(b));
+function compareProofs(a: Rank, b: Rank): number {
+  return a.epoch - b.epoch || a.untilMs - b.untilMs || a.high - b.high || a.low - b.low;
 }
 
-function sameWord(a: Version, b: Version): boolean {
-  return compareBytes(a.spore.hash, b.spore.hash) === 0;
-}
-
-function sameVersion(a: Version, b: Version): boolean {
-  return sameWord(a, b) && compareRank(a.proof, b.proof) === 0 && compareProofs(a.proof, b.proof) === 0;
+function rankOf(proof: RankProof, encoded: Uint8Array): Rank {
+  const { tier, term, index, epoch, untilMs } = proof;
+  const id = hashParts("mycelium/proof-id/v1", encoded);
+  const view = new DataView(id.buffer, id.byteOffset, 8);
+  return { tier: TIERS.indexOf(tier), term, index, epoch, untilMs, high: view.getInt32(0), low: view.getInt32(4) };
 }
 
 /** The first two segments of a key. */
@@ -460,21 +613,12 @@ function groupOfPrefix(prefix: string): string | undefined {
   return second < 0 ? undefined : prefix.slice(0, second);
 }
 
-const PROOF_IDS = new WeakMap<RankProof, Uint8Array>();
-
-/** 8 bytes that name a proof. */
-function proofId(proof: RankProof): Uint8Array {
-  let id = PROOF_IDS.get(proof);
-  if (!id) PROOF_IDS.set(proof, id = hashParts("mycelium/proof-id/v1", encodeCbor(proofValue(proof))).slice(0, 8));
-  return id;
-}
-
-/** 64 bits that name a version, in two halves. */
+/** 64 bits that name a version in digests, in two halves. */
 export function idOf({ spore, proof }: Version): readonly [high: number, low: number] {
   const view = new DataView(spore.hash.buffer, spore.hash.byteOffset, 8);
-  const [high, low] = [view.getUint32(0), view.getUint32(4)];
-  if (!proof) return [high, low];
-  const id = proofId(proof);
-  const mixed = new DataView(id.buffer, id.byteOffset, 8);
-  return [(high ^ mixed.getUint32(0)) >>> 0, (low ^ mixed.getUint32(4)) >>> 0];
+  const rank = proof && rankOf(proof, encodeCbor(proofValue(proof)));
+  return [
+    (view.getInt32(0) ^ (rank?.high ?? 0)) >>> 0,
+    (view.getInt32(4) ^ (rank?.low ?? 0)) >>> 0,
+  ];
 }
