@@ -98,18 +98,21 @@ export interface RecordOptions {
  * another node joins, and then as the newcomer in the network of a third one. A node joins once, so that all of that
  * would be compiled in the middle of it.
  *
+ * @returns The cache; it is in the folder as well.
  * @throws {Error} Where the node does not run here, or V8 does not take the cache.
  */
-export async function recordCache(options: RecordOptions): Promise<void> {
+export async function recordCache(options: RecordOptions): Promise<Uint8Array> {
   const { folder, runner } = options;
   const program = join(folder, "recorder");
   const cache = join(folder, FILES.cache);
+  const home = join(folder, "home");
+  await Deno.mkdir(home);
   await Deno.writeTextFile(join(folder, FILES.loader), recorderSource(cache));
   await options.compile(program, [FILES.app]);
   const [command = program, ...args] = [...runner, program];
   const common = {
-    cwd: folder,
-    env: { HOME: folder, PATH: Deno.env.get("PATH") ?? "", NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
+    cwd: home,
+    env: { HOME: home, PATH: Deno.env.get("PATH") ?? "", NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
     clearEnv: true,
     stdin: "null",
   } as const;
@@ -119,7 +122,7 @@ export async function recordCache(options: RecordOptions): Promise<void> {
     const alone = ["--listen", "127.0.0.1", "--port", "0", "--no-mdns", "--no-multicast", "--no-broadcast"];
     const node = new Deno.Command(command, {
       ...common,
-      args: [...args, ...words, "--json", "--state", join(folder, name), "--http", "127.0.0.1:0", ...alone],
+      args: [...args, ...words, "--json", "--state", join(home, name), "--http", "127.0.0.1:0", ...alone],
       stdout: "piped",
       stderr: "null",
       signal: AbortSignal.timeout(READY_TIMEOUT_MS),
@@ -128,7 +131,7 @@ export async function recordCache(options: RecordOptions): Promise<void> {
     return await inviteOf(node.stdout);
   };
   const tell = async (name: string, words: readonly string[]): Promise<void> => {
-    const told = [...args, ...words, "--state", join(folder, name)];
+    const told = [...args, ...words, "--state", join(home, name)];
     const { success, stderr } = await new Deno.Command(command, { ...common, args: told }).output();
     if (!success) throw new Error(`the recorded node did not ${words[0]}: ${new TextDecoder().decode(stderr)}`);
   };
