@@ -9,8 +9,10 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
+import { createPublicKey, verify } from "node:crypto";
 import process from "node:process";
-import { keyPairFromSeed, sha256, signBytes, verifySignature } from "../src/core/crypto.ts";
+import { keyPairFromSeed, sha256, signBytes } from "../src/core/crypto.ts";
 import { concatBytes, utf8 } from "../src/core/bytes.ts";
 import { type Rng, seededRng, shuffled } from "../src/core/rng.ts";
 import { Gossip, type GossipEvent } from "../src/spore/gossip.ts";
@@ -33,6 +35,11 @@ export interface GossipRun {
 /** Size of a record, key and signature included. */
 export const RECORD_BYTES = 249;
 const KEY = keyPairFromSeed(sha256(utf8("bench gossip")));
+const PUBLIC_KEY = createPublicKey({
+  key: Buffer.concat([Buffer.from("302a300506032b6570032100", "hex"), KEY.publicKey]),
+  format: "der",
+  type: "spki",
+});
 
 /** A record that every node can check by itself. */
 export function makeRecord(n: number): Uint8Array {
@@ -41,9 +48,12 @@ export function makeRecord(n: number): Uint8Array {
   return concatBytes(KEY.publicKey, signBytes(KEY, content), content);
 }
 
-/** Whether a record is what its author signed. */
+/**
+ * Whether a record is what its author signed. Not by `core/crypto.ts`: that knows again what it has verified, and
+ * all nodes of this process would be one to it.
+ */
 export function isValid(record: Uint8Array): boolean {
-  return verifySignature(record.subarray(0, 32), record.subarray(96), record.subarray(32, 96));
+  return verify(null, record.subarray(96), PUBLIC_KEY, record.subarray(32, 96));
 }
 
 /** Pairs of nodes with a channel, as `src/agent/links.ts` keeps them: everybody of few, ring fingers of many. */

@@ -16,7 +16,7 @@
 
 import { LIMITS } from "../core/limits.ts";
 import { type Rng, shuffled } from "../core/rng.ts";
-import { CACHE_MS, type Entry, MessageCache } from "./gossip_cache.ts";
+import { CACHE_MS, type Entry, MessageCache, noteHolder } from "./gossip_cache.ts";
 import { Outbox } from "./gossip_outbox.ts";
 import { decodeFrame, type GossipMessage, type MessageId, messageId } from "./gossip_wire.ts";
 import {
@@ -402,7 +402,7 @@ export class Gossip {
     for (const topic of this.#topics) this.#fill(topic);
     // What this node said while nobody was there.
     for (const entry of this.#cache.recent(this.#nowMs, CACHE_MS)) {
-      if (entry.from === undefined && entry.sent.size === 0) this.#give(peer, entry);
+      if (entry.from === undefined && entry.sent.length === 0) this.#give(peer, entry);
     }
     // A mesh that has just changed is looked after once more when the first storm is over.
     this.#heartbeatSoon();
@@ -603,7 +603,7 @@ export class Gossip {
     }
     for (const id of frame.idontwant) {
       const entry = this.#cache.get(id);
-      if (entry) entry.holders.add(from);
+      if (entry) noteHolder(entry, from);
       else if (peer.dontWant.size < DONT_WANT_MAX) {
         peer.dontWant.add(id);
         this.#dontWants += 1;
@@ -618,6 +618,8 @@ export class Gossip {
     const links = this.#mesh.get(message.topic);
     // Of a newer node; its ids are not worth remembering.
     if (!links) return;
+    const same = this.#cache.find(message);
+    if (same) return this.#again(peer, same);
     const id = messageId(message);
     const known = this.#cache.get(id);
     if (known) return this.#again(peer, known);
@@ -636,7 +638,7 @@ export class Gossip {
     else if (!links.has(peer.nodeId)) this.#answerStranger(peer, message.topic);
     if (message.body.length >= LARGE_BYTES) {
       for (const [nodeId, link] of links) {
-        if (link.eager && !entry.holders.has(nodeId)) this.#out(this.#peers.get(nodeId)!).idontwant.push(id);
+        if (link.eager && !entry.holders.includes(nodeId)) this.#out(this.#peers.get(nodeId)!).idontwant.push(id);
       }
     }
     this.#effects.push({ type: "deliver", id, topic: message.topic, body: message.body, from: peer.nodeId });
@@ -653,7 +655,7 @@ export class Gossip {
         return;
       }
     }
-    entry.holders.add(peer.nodeId);
+    noteHolder(entry, peer.nodeId);
     peer.announce.delete(entry.id);
     peer.score.near(this.#nowMs);
     const link = this.#mesh.get(entry.topic)!.get(peer.nodeId);
@@ -671,10 +673,10 @@ export class Gossip {
     this.#counters.pulled += 1;
     this.#noteLoss();
     if (wanted.asked === peer.nodeId) peer.score.keptPromise(this.#nowMs);
-    for (const nodeId of wanted.announcers) entry.holders.add(nodeId);
+    for (const nodeId of wanted.announcers) noteHolder(entry, nodeId);
     const links = this.#mesh.get(entry.topic)!;
     for (const [nodeId, link] of links) {
-      if (!link.eager || this.#nowMs - link.sinceMs < P3_ACTIVATION_MS || entry.holders.has(nodeId)) continue;
+      if (!link.eager || this.#nowMs - link.sinceMs < P3_ACTIVATION_MS || entry.holders.includes(nodeId)) continue;
       const other = this.#peers.get(nodeId)!;
       other.score.missed(this.#nowMs);
       if (this.#scoreOf(other) < MESH_THRESHOLD) this.#unlink(other, entry.topic, true);
@@ -720,8 +722,8 @@ export class Gossip {
   }
 
   #hasIt(peer: Peer, entry: Entry): void {
-    if (entry.holders.has(peer.nodeId)) return;
-    entry.holders.add(peer.nodeId);
+    if (!entry.body || entry.holders.includes(peer.nodeId)) return;
+    noteHolder(entry, peer.nodeId);
     peer.announce.delete(entry.id);
     peer.score.near(this.#nowMs);
     // It would have sent it if it did not take the link for a lazy one: a frame was lost.
@@ -746,7 +748,7 @@ export class Gossip {
         if (given === RETRANSMISSIONS_MAX + 1) this.#misbehaved(peer, "flood");
         continue;
       }
-      entry.sent.add(peer.nodeId);
+      if (!entry.sent.includes(peer.nodeId)) entry.sent.push(peer.nodeId);
       peer.announce.delete(id);
       this.#out(peer).messages.push(entry);
       this.#noteLoss();
@@ -760,7 +762,7 @@ export class Gossip {
   #takeDontWants(entry: Entry): void {
     if (this.#dontWants === 0) return;
     for (const peer of this.#peers.values()) {
-      if (peer.dontWant.size > 0 && peer.dontWant.delete(entry.id)) entry.holders.add(peer.nodeId);
+      if (peer.dontWant.size > 0 && peer.dontWant.delete(entry.id)) noteHolder(entry, peer.nodeId);
     }
   }
 
@@ -772,7 +774,7 @@ export class Gossip {
     this.#counters.published += 1;
     this.#wanted.delete(id);
     const entry = this.#cache.add(id, message, undefined, this.#nowMs);
-    if (has !== undefined) entry.holders.add(has);
+    if (has !== undefined) noteHolder(entry, has);
     this.#takeDontWants(entry);
     this.#cache.keep(entry, this.#nowMs);
     this.#keepAlive();
@@ -816,8 +818,8 @@ export class Gossip {
   }
 
   #give(peer: Peer, entry: Entry): void {
-    if (entry.holders.has(peer.nodeId) || entry.sent.has(peer.nodeId)) return;
-    entry.sent.add(peer.nodeId);
+    if (entry.holders.includes(peer.nodeId) || entry.sent.includes(peer.nodeId)) return;
+    entry.sent.push(peer.nodeId);
     this.#out(peer).messages.push(entry);
   }
 
@@ -825,7 +827,9 @@ export class Gossip {
   #announceLater(entry: Entry): void {
     const lazy: Peer[] = [];
     for (const [nodeId, link] of this.#mesh.get(entry.topic)!) {
-      if (!link.eager && !entry.holders.has(nodeId) && !entry.sent.has(nodeId)) lazy.push(this.#peers.get(nodeId)!);
+      if (!link.eager && !entry.holders.includes(nodeId) && !entry.sent.includes(nodeId)) {
+        lazy.push(this.#peers.get(nodeId)!);
+      }
     }
     if (lazy.length === 0) return;
     const whom = this.#isRestless ? lazy : shuffled(lazy, this.#rng).slice(0, ANNOUNCE_LINKS);
@@ -986,7 +990,7 @@ export class Gossip {
       );
       const count = restless ? Math.max(D_LAZY, Math.ceil(others.length / GOSSIP_FACTOR)) : 1;
       for (const peer of shuffled(others, this.#rng).slice(0, this.#thrifty ? 1 : count)) {
-        for (const entry of entries) if (!entry.holders.has(peer.nodeId)) this.#out(peer).ihave.push(entry.id);
+        for (const entry of entries) if (!entry.holders.includes(peer.nodeId)) this.#out(peer).ihave.push(entry.id);
       }
     }
   }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { equalBytes } from "../core/bytes.ts";
 import { LIMITS } from "../core/limits.ts";
 import type { GossipMessage, MessageId } from "./gossip_wire.ts";
 
@@ -25,11 +26,11 @@ export interface Entry {
   /** Peer that brought it first; `undefined`: this node said it. */
   readonly from: string | undefined;
   /** Peers that have it: they sent or announced it. */
-  readonly holders: Set<string>;
+  holders: string[];
   /** Peers that sent it, while its verdict is open or bad. */
   senders: string[];
   /** Peers that it was sent to, which may have been lost. */
-  readonly sent: Set<string>;
+  sent: string[];
   /** How often it was given to those that asked; missing where nobody did. */
   given: Map<string, number> | undefined;
   /** When it was found valid. */
@@ -42,6 +43,8 @@ export class MessageCache {
   readonly #seen = new Map<MessageId, Entry>();
   /** Valid messages, oldest first. */
   #kept: Entry[] = [];
+  /** Messages whose bodies are here, by what their bodies look like; of two that look alike, the later one. */
+  readonly #alike = new Map<string, Entry>();
   #bytes = 0;
   #bodies = 0;
   #validating = 0;
@@ -70,6 +73,12 @@ export class MessageCache {
     return this.#seen.get(id);
   }
 
+  /** The message with the same topic and bytes, as long as its body is here: sooner found than its hash is made. */
+  find(message: GossipMessage): Entry | undefined {
+    const near = this.#alike.get(likenessOf(message.body));
+    return near?.body && near.topic === message.topic && equalBytes(near.body, message.body) ? near : undefined;
+  }
+
   /** Takes in a message that was not seen, under validation; the oldest go where there are too many. */
   add(id: MessageId, message: GossipMessage, from: string | undefined, nowMs: number): Entry {
     const entry: Entry = {
@@ -80,13 +89,13 @@ export class MessageCache {
       body: message.body,
       frame: undefined,
       from,
-      holders: new Set(),
+      holders: from === undefined ? [] : [from],
       senders: from === undefined ? [] : [from],
-      sent: new Set(),
+      sent: [],
       given: undefined,
       keptMs: nowMs,
     };
-    if (from !== undefined) entry.holders.add(from);
+    this.#alike.set(likenessOf(message.body), entry);
     this.#seen.set(id, entry);
     this.#validating += 1;
     for (const [oldest, old] of this.#seen) {
@@ -115,7 +124,7 @@ export class MessageCache {
   refuse(entry: Entry, state: "rejected" | "ignored"): void {
     this.#validating -= 1;
     entry.state = state;
-    entry.body = undefined;
+    this.#forgetBody(entry);
   }
 
   /** The bodies that were kept for long enough go. */
@@ -144,10 +153,31 @@ export class MessageCache {
       this.#bytes -= entry.body.length;
       this.#bodies -= 1;
     }
-    entry.body = undefined;
+    this.#forgetBody(entry);
     entry.frame = undefined;
-    entry.holders.clear();
-    entry.sent.clear();
+    entry.holders = [];
+    entry.sent = [];
     entry.given = undefined;
   }
+
+  #forgetBody(entry: Entry): void {
+    if (!entry.body) return;
+    const likeness = likenessOf(entry.body);
+    if (this.#alike.get(likeness) === entry) this.#alike.delete(likeness);
+    entry.body = undefined;
+  }
+}
+
+/** Notes that a peer has a message, for as long as that matters. */
+export function noteHolder(entry: Entry, nodeId: string): void {
+  if (entry.body && !entry.holders.includes(nodeId)) entry.holders.push(nodeId);
+}
+
+/** A few bytes of a body, to look it up by. */
+function likenessOf(body: Uint8Array): string {
+  const { length } = body;
+  const step = Math.max(1, length >> 3);
+  let out = String.fromCharCode(length & 0xffff);
+  for (let at = length - 1; at >= 0; at -= step) out += String.fromCharCode(body[at]!);
+  return out;
 }

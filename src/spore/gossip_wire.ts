@@ -120,6 +120,8 @@ export function encodeFrame(frame: Partial<GossipFrame>): Uint8Array {
 
 /** Reads a frame. @throws {WireError} Where it is none. */
 export function decodeFrame(input: Uint8Array): GossipFrame {
+  const single = singleMessage(input);
+  if (single) return { ...EMPTY_FRAME, messages: [single] };
   const read = decodeAs(input, readFrame);
   return {
     messages: read.m ?? [],
@@ -133,7 +135,37 @@ export function decodeFrame(input: Uint8Array): GossipFrame {
   };
 }
 
-const readTopic = text(TOPIC_CHARS_MAX, /^[a-z][a-z0-9-]*$/);
+/**
+ * The message of a frame that holds one and nothing else, as most do: what {@linkcode encodeFrame} writes, byte by
+ * byte. Anything else is `undefined`, and read with all care.
+ */
+function singleMessage(input: Uint8Array): GossipMessage | undefined {
+  for (let i = 0; i < SINGLE.length; i++) if (input[i] !== SINGLE[i]) return undefined;
+  const topicLength = input[SINGLE.length]! - 0x60;
+  if (!(topicLength > 0 && topicLength <= TOPIC_CHARS_MAX)) return undefined;
+  let at = SINGLE.length + 1;
+  let topic = "";
+  for (const end = at + topicLength; at < end; at++) topic += String.fromCharCode(input[at] ?? 0);
+  if (!TOPIC.test(topic)) return undefined;
+  const head = input[at++]!;
+  let length = head - 0x40;
+  if (head === 0x58) {
+    length = input[at++]!;
+    if (!(length >= 24)) return undefined;
+  } else if (head === 0x59) {
+    length = input[at]! * 256 + input[at + 1]!;
+    at += 2;
+    if (!(length >= 256)) return undefined;
+  } else if (!(length >= 0 && length < 24)) return undefined;
+  if (at + length !== input.length || length > LIMITS.gossipBodyBytesMax) return undefined;
+  return { topic, body: new Uint8Array(input.subarray(at)) };
+}
+
+/** A map of one entry, `m`, a list of one message, a list of two. */
+const SINGLE = [0xa1, 0x61, 0x6d, 0x81, 0x82] as const;
+const TOPIC = /^[a-z][a-z0-9-]*$/;
+
+const readTopic = text(TOPIC_CHARS_MAX, TOPIC);
 const readBody = bytes({ max: LIMITS.gossipBodyBytesMax });
 const readBackoff = uint(BACKOFF_S_MAX);
 const readTopics = array(readTopic, TOPICS_MAX);
