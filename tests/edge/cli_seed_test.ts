@@ -216,6 +216,8 @@ Deno.test("[3.2e] seed publish and seed status show each place, and a failure is
   assert.equal(agent.requests.at(-1)!.force, true);
   state = "failed";
   assert.equal((await run(["seed", "publish", ...socket])).code, 1);
+  const shown = await run(["status", ...socket]);
+  assert.match(shown.stdout, /Seeds +read from 1, published to 1, 1 in trouble: mycelium seed status/);
   const findings = await run(["doctor", ...socket]);
   assert.match(findings.stdout, /seed-behind/);
 });

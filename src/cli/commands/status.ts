@@ -216,6 +216,12 @@ export function printStatus(out: Output, status: Status): void {
     const doubt = doubted > 0 ? `, ${out.style("yellow", `${doubted} suspicious`)}` : "";
     label("Records", `${tiers.primary} primary, ${tiers.seed} seed, ${tiers.latent} latent${doubt}`);
   }
+  const { sources = [], targets = [] } = status.seeds ?? {};
+  if (sources.length + targets.length > 0) {
+    const bad = [...sources, ...targets].filter((one) => one.state === "failed" || one.state === "behind").length;
+    const trouble = bad > 0 ? `, ${out.style("yellow", `${bad} in trouble: mycelium seed status`)}` : "";
+    label("Seeds", `read from ${sources.length}, published to ${targets.length}${trouble}`);
+  }
   label("Version", `${safe(status.version.version)}, up ${duration(status.process.uptimeMs)}`);
   label("Uses", `${byteSize(status.process.rssBytes)} memory, ${plural(status.traffic.channels, "channel")}`);
   for (const waiting of bootstrap.waitingFor) {
