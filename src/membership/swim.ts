@@ -143,6 +143,8 @@ const LATE_MS = 10_000;
 const PAUSE_MS = 100;
 /** Who accuses after others waits up to this before it tells: three are enough. */
 const SPREAD_MS = 150;
+/** A death is told again, of a newer incarnation, if the node does not answer meanwhile. */
+const AGAIN_MS = 1_000;
 /** Incarnations reserved with one write. */
 const LEASE = 32;
 /** An incarnation that is ahead by more is no word about this life. */
@@ -239,6 +241,11 @@ export class Swim {
   /** Ended ones, whose indirect answers may still come. */
   readonly #recent = new Map<number, Probe>();
   readonly #pings = new Map<number, Ping>();
+  /** Numbers of those pings that wait for something. */
+  readonly #open = new Set<number>();
+  /** Nodes that something is due for. */
+  readonly #busy = new Set<Node>();
+  #deadCount = 0;
   readonly #news: NewsQueue;
   readonly #stats = new AttemptStats();
   /** Of all that answer. */
@@ -381,7 +388,9 @@ export class Swim {
     for (const node of this.#nodes.values()) {
       node.watched = watched.has(node.id);
       if (members.has(node.id)) continue;
+      if (node.state === "dead") this.#deadCount--;
       this.#nodes.delete(node.id);
+      this.#busy.delete(node);
       this.#probes.delete(node.id);
       this.#news.forget(node.id);
     }
@@ -389,7 +398,7 @@ export class Swim {
       const node = this.#node(id);
       if (!node || node.watched) continue;
       node.watched = true;
-      if (node.state === undefined) node.expectedMs = this.#nowMs + FIRST_LOOK_MS + this.#rng.below(FIRST_LOOK_MS);
+      if (node.state === undefined) this.#expect(node, FIRST_LOOK_MS + this.#rng.below(FIRST_LOOK_MS));
     }
     this.#round = this.#round.filter((id) => watched.has(id) || this.#nodes.get(id)?.channel);
   }
@@ -400,7 +409,7 @@ export class Swim {
     const was = node.state;
     node.channel = true;
     this.#answered(node, "its channel is open");
-    const updates: SwimUpdate[] = [];
+    const updates: SwimUpdate[] = [{ kind: "alive", subject: this.#self, incarnation: this.#incarnation }];
     // It has to hear what was said of it, to be able to say otherwise.
     if (was === "dead") updates.push({ kind: "dead", subject: id, incarnation: node.incarnation });
     for (const one of this.#nodes.values()) {
@@ -409,7 +418,7 @@ export class Swim {
         updates.push({ kind: "dead", subject: one.id, incarnation: one.incarnation });
       }
     }
-    if (updates.length > 0) this.#send(id, { type: "news", updates });
+    this.#send(id, { type: "news", updates });
   }
 
   #channelDown(id: string, hint: ChannelHint): void {
@@ -419,11 +428,17 @@ export class Swim {
     node.hint = hint;
     if (node.state === "dead") return;
     if (hint === "none") {
-      node.expectedMs = this.#nowMs + FIRST_LOOK_MS;
+      this.#expect(node, FIRST_LOOK_MS);
       return;
     }
     this.#suspect(node, "its channel has closed");
     this.#probe(node);
+  }
+
+  /** Something is to come from a node within a time. */
+  #expect(node: Node, withinMs: number): void {
+    node.expectedMs = this.#nowMs + withinMs;
+    this.#busy.add(node);
   }
 
   #message(from: string, message: SwimMessage): void {
@@ -446,7 +461,7 @@ export class Swim {
           updates: this.#piggyback(node),
         });
         if (message.nextMs > 0) {
-          node.expectedMs = this.#nowMs + message.nextMs + 2 * this.#timeoutMs(node);
+          this.#expect(node, message.nextMs + 2 * this.#timeoutMs(node));
         }
         this.#heard(node);
         return;
@@ -492,13 +507,15 @@ export class Swim {
     if (!node) return;
     if (kind === "alive") {
       if (subject !== from || incarnation <= node.incarnation) return;
+      // Where nobody said anything else it is no news to anybody.
+      if (node.state !== "alive" || node.accusers.size > 0) this.#news.add({ ...update, accuser: from });
       this.#own(node, incarnation);
-      this.#news.add({ ...update, accuser: from });
       // Its own word, newer than all that was said of it. Whether it answers this node is another question.
       if (node.state !== "alive" && (!node.channel || node.suspicion)) this.#alive(node, "it says so itself");
       return;
     }
-    if (incarnation < node.incarnation || subject === from) return;
+    // One that never heard from the subject itself does not know its incarnation, which counts from 1.
+    if (incarnation > 0 && incarnation < node.incarnation || subject === from) return;
     const known = node.accusers.get(from);
     if (!known && node.accusers.size >= LIMITS.swimAccusersMax) return;
     const isNew = !known || known.incarnation < incarnation || kind === "dead" && !known.dead;
@@ -520,7 +537,13 @@ export class Swim {
     const node = this.#node(subject);
     if (!node || incarnation < node.incarnation || update.accuser === this.#self) return;
     this.#news.add(update);
-    if (kind === "alive") return;
+    if (kind === "alive") {
+      // It proves nothing, but what is said from here has to be about the present incarnation, or nobody heeds it.
+      if (incarnation > node.incarnation + INCARNATION_JUMP_MAX) return;
+      if (incarnation > node.incarnation && node.state === "dead" && node.channel) this.#announce(node, AGAIN_MS);
+      node.incarnation = Math.max(node.incarnation, incarnation);
+      return;
+    }
     if (kind === "dead" && node.channel && node.state === "alive" && this.#nowMs - node.toldMs > TOLD_MS) {
       // Somebody out of its reach holds it for dead: only itself can say otherwise, and has to know of it.
       node.toldMs = this.#nowMs;
@@ -556,6 +579,7 @@ export class Swim {
     const ping = this.#pings.get(seq);
     if (!ping || ping.target !== from.id) return this.#heard(from);
     this.#pings.delete(seq);
+    this.#open.delete(seq);
     // While it was silent the answers tell how long that was, and nothing of the path.
     if (!ping.doubted) {
       from.rtt.sample(this.#nowMs - ping.sentMs);
@@ -577,7 +601,7 @@ export class Swim {
 
   #relays(): number {
     let count = 0;
-    for (const ping of this.#pings.values()) if (ping.relay && ping.relay.nackMs < Infinity) count++;
+    for (const seq of this.#open) if (this.#pings.get(seq)?.relay) count++;
     return count;
   }
 
@@ -725,6 +749,7 @@ export class Swim {
       pings: 0,
     };
     node.reachable = false;
+    this.#busy.add(node);
     this.#setState(node, "suspect", reason);
   }
 
@@ -732,7 +757,7 @@ export class Swim {
   #freshAccusers(node: Node): Accusation[] {
     const fresh: Accusation[] = [];
     for (const [id, one] of node.accusers) {
-      if (this.#nowMs - one.atMs > ACCUSATION_MS || one.incarnation < node.incarnation) node.accusers.delete(id);
+      if (this.#nowMs - one.atMs > ACCUSATION_MS) node.accusers.delete(id);
       else fresh.push(one);
     }
     return fresh;
@@ -745,23 +770,17 @@ export class Swim {
   /** When a suspicion ends in death at the earliest. */
   #deadlineMs(node: Node, suspicion: Suspicion): number {
     const others = this.#freshAccusers(node).length;
-    const able = this.#livingCount() - 1;
+    // Members that live, without this one and without the suspect.
+    const able = this.#members.size - this.#deadCount - 1;
     const k = able < CONFIRMATIONS ? 0 : CONFIRMATIONS;
     const minMs = node.hint === "gone"
       ? SUSPICION_GONE_MS
-      : Math.max(node.hint === "closed" ? SUSPICION_CLOSED_MS : SUSPICION_MS, 4 * this.#answerMs(node));
+      : Math.max(node.hint === "closed" ? SUSPICION_CLOSED_MS : SUSPICION_MS, 3 * this.#answerMs(node));
     // The machine of the node has said it: nobody has to confirm.
     const c = node.hint === "gone" ? k : Math.min(k, others);
     const dueMs = suspicion.startMs + suspicionMs(minMs, c, k);
     // A node that sends is not dead, whether or not it hears this one.
     return Math.max(dueMs, node.heardMs + minMs);
-  }
-
-  /** Members that are not dead, without this one. */
-  #livingCount(): number {
-    let dead = 0;
-    for (const node of this.#nodes.values()) if (node.state === "dead") dead++;
-    return this.#members.size - dead;
   }
 
   /** Whether enough pings went without an answer for silence to be no accident on paths as lossy as those here. */
@@ -782,7 +801,8 @@ export class Swim {
   #work(): void {
     const nowMs = this.#nowMs;
     let wakeMs = Infinity;
-    for (const [seq, ping] of this.#pings) {
+    for (const seq of this.#open) {
+      const ping = this.#pings.get(seq)!;
       const { relay } = ping;
       if (relay && relay.nackMs <= nowMs) {
         this.#send(relay.to, { type: "nack", seq: relay.seq, tried: true });
@@ -793,10 +813,9 @@ export class Swim {
         const node = this.#nodes.get(ping.target);
         if (node && node.answeredMs < ping.sentMs) node.attempts++;
       }
-      if (nowMs - ping.dueMs > LATE_MS) this.#pings.delete(seq);
-      if (relay) wakeMs = Math.min(wakeMs, relay.nackMs);
+      if (ping.counted && !(relay && relay.nackMs < Infinity)) this.#open.delete(seq);
     }
-    for (const node of this.#nodes.values()) {
+    for (const node of this.#busy) {
       if (node.expectedMs <= nowMs) {
         node.expectedMs = Infinity;
         if (node.state !== "dead") this.#probe(node);
@@ -805,18 +824,27 @@ export class Swim {
     for (const probe of [...this.#probes.values()]) if (probe.dueMs <= nowMs) this.#missed(probe);
     if (this.#tickMs <= nowMs) this.#interval();
     this.#silent = 0;
-    for (const node of this.#nodes.values()) {
+    for (const node of this.#busy) {
       if (node.suspicion) this.#pursue(node, node.suspicion);
       if (node.deathAnnounceMs <= nowMs) this.#announceDeath(node);
       if (node.suspicion) wakeMs = Math.min(wakeMs, this.#pursueMs(node, node.suspicion));
-      wakeMs = Math.min(wakeMs, node.expectedMs, node.deathAnnounceMs);
+      const dueMs = Math.min(node.expectedMs, node.deathAnnounceMs);
+      if (!node.suspicion && dueMs === Infinity) this.#busy.delete(node);
+      wakeMs = Math.min(wakeMs, dueMs);
     }
     if (this.#silent >= SWEEP_SUSPECTS) this.#sweep((one) => one.state === "alive");
-    for (const ping of this.#pings.values()) if (!ping.counted) wakeMs = Math.min(wakeMs, ping.dueMs);
+    for (const seq of this.#open) {
+      const { dueMs, counted, relay } = this.#pings.get(seq)!;
+      wakeMs = Math.min(wakeMs, counted ? Infinity : dueMs, relay?.nackMs ?? Infinity);
+    }
     for (const probe of this.#probes.values()) wakeMs = Math.min(wakeMs, probe.dueMs);
     for (const [seq, probe] of this.#recent) {
-      if (nowMs - probe.dueMs <= LATE_MS) break;
+      if (nowMs - probe.sentMs <= LATE_MS) break;
       this.#recent.delete(seq);
+    }
+    for (const [seq, ping] of this.#pings) {
+      if (nowMs - ping.sentMs <= LATE_MS) break;
+      this.#forgetPing(seq);
     }
     this.#wakeMs = Math.max(nowMs, Math.min(wakeMs, this.#tickMs));
   }
@@ -843,7 +871,7 @@ export class Swim {
     const isDue = this.#deadlineMs(node, suspicion) <= nowMs && this.#isEnough(node);
     if (!isDue && !this.#isAgreed(node)) return;
     node.suspicion = undefined;
-    node.deathAnnounceMs = this.#accusersOfDeath(node) === 0 ? nowMs : nowMs + this.#rng.below(SPREAD_MS);
+    this.#announce(node, this.#accusersOfDeath(node) === 0 ? 0 : this.#rng.below(SPREAD_MS));
     this.#setState(node, "dead", node.hint === "gone" ? "its process is gone" : "it does not answer");
   }
 
@@ -853,6 +881,12 @@ export class Swim {
     let wakeMs = deadlineMs > this.#nowMs ? deadlineMs : Infinity;
     if (!suspicion.announced) wakeMs = Math.min(wakeMs, suspicion.announceMs);
     return node.channel ? Math.min(wakeMs, suspicion.nextPingMs) : wakeMs;
+  }
+
+  /** Tells of a death after a time, unless three have by then. */
+  #announce(node: Node, afterMs: number): void {
+    node.deathAnnounceMs = this.#nowMs + afterMs;
+    this.#busy.add(node);
   }
 
   #announceDeath(node: Node): void {
@@ -939,12 +973,21 @@ export class Swim {
       counted: false,
       ...(relay ? { relay } : {}),
     });
-    if (this.#pings.size > LIMITS.swimPingsMax) this.#pings.delete(this.#pings.keys().next().value!);
+    this.#open.add(seq);
+    if (this.#pings.size > LIMITS.swimPingsMax) this.#forgetPing(this.#pings.keys().next().value!);
     return seq;
   }
 
+  #forgetPing(seq: number): void {
+    this.#pings.delete(seq);
+    this.#open.delete(seq);
+  }
+
   #isPinged(node: Node): boolean {
-    for (const ping of this.#pings.values()) if (ping.target === node.id && !ping.counted) return true;
+    for (const seq of this.#open) {
+      const ping = this.#pings.get(seq)!;
+      if (ping.target === node.id && !ping.counted) return true;
+    }
     return false;
   }
 
@@ -1003,6 +1046,8 @@ export class Swim {
 
   #setState(node: Node, state: SwimState, reason: string): void {
     if (node.state === state) return;
+    if (node.state === "dead") this.#deadCount--;
+    if (state === "dead") this.#deadCount++;
     node.state = state;
     this.#observe(node, reason);
   }

@@ -6,7 +6,7 @@
 
 import { seededRng, shuffled } from "../../src/core/rng.ts";
 import { type ChannelHint, Swim, type SwimEffect, type SwimEvent, type SwimState } from "../../src/membership/swim.ts";
-import { encodeSwim } from "../../src/membership/swim_messages.ts";
+import { encodeSwim, type SwimUpdate } from "../../src/membership/swim_messages.ts";
 import { Agenda } from "../sim/heap.ts";
 
 /** What the network does. */
@@ -39,6 +39,8 @@ class Host {
   pausedUntilMs = 0;
   waiting: SwimEvent[] = [];
   wakeMs = Infinity;
+  /** When the timer that is set goes off. */
+  timerMs = Infinity;
   stored = 0;
   readonly peers = new Set<number>();
   bytes = 0;
@@ -56,6 +58,8 @@ export class SwimWorld {
   readonly log: Observed[] = [];
   /** `from>to`: what goes that way is lost, whatever it is. */
   readonly cut = new Set<string>();
+  /** Whether bytes are counted, which costs more than all the rest. */
+  measures = false;
   readonly #rng;
   readonly #agenda = new Agenda();
   readonly #byId = new Map<string, Host>();
@@ -94,7 +98,7 @@ export class SwimWorld {
     const host = this.hosts[index]!;
     host.life++;
     host.running = true;
-    host.wakeMs = Infinity;
+    host.wakeMs = host.timerMs = Infinity;
     host.waiting = [];
     host.swim = new Swim({ self: host.id, rng: seededRng(this.#rng.below(2 ** 32)) });
     this.#step(host, { type: "start", nowMs: this.nowMs, incarnation: host.stored });
@@ -126,6 +130,25 @@ export class SwimWorld {
             ? { type: "gone", nowMs: this.nowMs, id: host.id }
             : { type: "channel-down", nowMs: this.nowMs, id: host.id, hint },
         ));
+    }
+  }
+
+  /** The machine of a node says that its process is gone, to all that have a channel to it. */
+  hint(index: number): void {
+    const { id, peers } = this.hosts[index]!;
+    for (const peer of peers) this.#step(this.hosts[peer]!, { type: "gone", nowMs: this.nowMs, id });
+  }
+
+  /** A node sends updates of its own making to all; they are made from the incarnation of their first subject. */
+  lie(index: number, make: (incarnation: number) => readonly SwimUpdate[]): void {
+    const host = this.hosts[index]!;
+    const { incarnation } = this.#byId.get(make(0)[0]!.subject)!.swim.inspect();
+    for (const peer of host.peers) {
+      const to = this.hosts[peer]!;
+      this.#deliver(host, to, () => {
+        const message = { type: "news", updates: make(incarnation) } as const;
+        this.#step(to, { type: "message", nowMs: this.nowMs, from: host.id, message });
+      });
     }
   }
 
@@ -177,9 +200,8 @@ export class SwimWorld {
     for (const effect of effects) {
       switch (effect.type) {
         case "send": {
-          const bytes = encodeSwim(effect.message).length + 1;
           host.datagrams++;
-          host.bytes += PACKET_BYTES + bytes;
+          if (this.measures) host.bytes += PACKET_BYTES + 1 + encodeSwim(effect.message).length;
           const to = this.#byId.get(effect.to)!;
           if (effect.message.type !== "ping") host.bytes += 7;
           this.#deliver(host, to, () => {
@@ -218,26 +240,22 @@ export class SwimWorld {
             reason: effect.reason,
           });
           break;
-        case "wakeAt": {
-          if (effect.atMs >= host.wakeMs && host.wakeMs > this.nowMs) {
-            host.wakeMs = effect.atMs;
-            break;
-          }
+        case "wakeAt":
           host.wakeMs = effect.atMs;
-          this.#timer(host, host.life);
+          if (effect.atMs < host.timerMs) this.#timer(host, effect.atMs);
           break;
-        }
       }
     }
   }
 
   /** One timer is set at a time; where the wake-up was put off meanwhile it is set again. */
-  #timer(host: Host, life: number): void {
-    const atMs = host.wakeMs;
+  #timer(host: Host, atMs: number): void {
+    const { life } = host;
+    host.timerMs = atMs;
     this.#at(atMs, () => {
-      if (host.life !== life || host.wakeMs < atMs) return;
-      if (host.wakeMs > this.nowMs) return this.#timer(host, life);
-      if (this.nowMs < host.pausedUntilMs) return;
+      if (host.life !== life || host.timerMs !== atMs) return;
+      host.timerMs = Infinity;
+      if (host.wakeMs > this.nowMs) return this.#timer(host, host.wakeMs);
       this.#step(host, { type: "wake", nowMs: this.nowMs });
     });
   }
