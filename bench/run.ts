@@ -11,6 +11,7 @@ import { join } from "node:path";
 /** In the order in which they run: what measures whole machines comes last, when nothing else is left over. */
 const BENCHES = [
   "codec_bench",
+  "spore_table",
   "raft",
   "quic_throughput",
   "rpc_latency",

@@ -77,14 +77,7 @@ export function registerSeed(program: Command, register: Register): void {
     "mycelium seed verify https://example.net/home.seed",
     "",
   ]]);
-  register(verify, async (context, args) => {
-    const text = await readSeedText(context, args[0]!);
-    using client = await context.agentIfAny();
-    const member = client && (await client.status()).network !== undefined;
-    return member
-      ? await importBundle(context, client, text, { from: args[0]!, verify: true })
-      : verifyAlone(context, text);
-  });
+  register(verify, (context, args) => verifyFile(context, args[0]!));
 
   const decide = seed.command("decide").summary("end a split: this half counts")
     .description(
@@ -119,6 +112,14 @@ export function registerSeed(program: Command, register: Register): void {
     }
     return EXIT.ok;
   });
+}
+
+/** Says what a bundle in a file, on stdin or at an address holds, and whether it counts. */
+export async function verifyFile(context: Context, from: string): Promise<number> {
+  const text = await readSeedText(context, from);
+  using client = await context.agentIfAny();
+  const member = client && (await client.status()).network !== undefined;
+  return member ? await importBundle(context, client, text, { from, verify: true }) : verifyAlone(context, text);
 }
 
 /** Adds `export` and `import` to the commands below `spore`. */

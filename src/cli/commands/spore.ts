@@ -10,6 +10,7 @@ import { type Context, countFlag, durationFlag, type Register } from "../context
 import { CliError, EXIT, usageError } from "../exit.ts";
 import { byteSize, type Cell, duration, instant, plural, safe, type Style } from "../output.ts";
 import { sleep } from "../progress.ts";
+import { verifyFile } from "./seed.ts";
 import { examples } from "./up.ts";
 
 const TIER_STYLES: Readonly<Record<SporeRow["tier"], Style>> = { primary: "green", seed: "cyan", latent: "dim" };
@@ -156,11 +157,13 @@ export function registerSpore(spore: Command, register: Register): void {
     return EXIT.ok;
   });
 
-  const verify = spore.command("verify").summary("check all records again")
-    .description(
-      "Checks signatures, authors and proofs of everything that this node keeps. A file: mycelium seed verify FILE.",
+  const verify = spore.command("verify").argument("[file-or-url]", "a bundle: a file, - for stdin, or an address")
+    .summary("check all records again, or a bundle").description(
+      "Checks signatures, authors and proofs of everything that this node keeps; or says what a bundle holds, and " +
+        "whether it counts.",
     );
-  register(verify, verifyRecords);
+  examples(verify, [["mycelium spore verify", ""], ["mycelium spore verify home.seed", "as seed verify"]]);
+  register(verify, (context, args) => args[0] === undefined ? verifyRecords(context) : verifyFile(context, args[0]));
 
   const diff = spore.command("diff").summary("compare with another node").requiredOption(
     "--with <node>",
