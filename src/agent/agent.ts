@@ -273,7 +273,9 @@ export class Agent {
       edge,
       seeds: this.#seeds.view(),
       detection: this.#detector.status(),
-      ...(this.#partsStarted ? { spores: this.#latent.status(), primary: this.#primary.status() } : {}),
+      ...(this.#partsStarted
+        ? { spores: this.#latent.status(), primary: this.#primary.status(), gossip: this.#broadcast.status() }
+        : {}),
     });
   }
 

@@ -14,6 +14,7 @@ import { Gossip, type GossipEvent, type GossipView, type Verdict } from "../spor
 import { type Context, Refusal } from "./context.ts";
 import type { PeerView } from "./effects.ts";
 import type { Part } from "./part.ts";
+import type { GossipStatus } from "./status.ts";
 
 /** Topics of the program; each node takes part in all. */
 export const TOPICS = ["news", "spores", "health"] as const;
@@ -65,6 +66,19 @@ export class Broadcast implements Part {
   /** How the gossip stands. */
   view(): GossipView {
     return this.#gossip.view(this.#nowMs);
+  }
+
+  /** The same for the status document. */
+  status(): GossipStatus {
+    const { peers, topics, counters } = this.view();
+    const { messagesOut, framesDropped: _, ...counts } = counters;
+    return {
+      topics: topics.map(({ topic, mesh, eager }) => ({ topic, links: mesh.length, eager: eager.length })),
+      peers: peers.length,
+      shunned: peers.filter(({ score }) => score < 0).length,
+      sent: messagesOut,
+      ...counts,
+    };
   }
 
   serve(peer: PeerView, _method: string, body: CborValue): CborValue {

@@ -188,6 +188,33 @@ export interface SporeRow {
   };
 }
 
+/** How a node takes part in broadcasts. Counts are since the start. */
+export interface GossipStatus {
+  readonly topics: readonly {
+    readonly topic: string;
+    /** Links of its mesh, and of them those over which messages go as they come. */
+    readonly links: number;
+    readonly eager: number;
+  }[];
+  /** Members that it could have links to, and of them those that behave badly. */
+  readonly peers: number;
+  readonly shunned: number;
+  readonly published: number;
+  /** Messages that came, each counted once, and what became of them. */
+  readonly received: number;
+  readonly accepted: number;
+  readonly rejected: number;
+  readonly ignored: number;
+  /** Messages that came again. */
+  readonly duplicates: number;
+  /** Messages that had to be asked for. */
+  readonly pulled: number;
+  /** Messages sent, each time counted; frames of any kind, and their bytes. */
+  readonly sent: number;
+  readonly framesOut: number;
+  readonly bytesOut: number;
+}
+
 /** What a node knows by spores, and how it came by it. Counts are since the start. */
 export interface SporesStatus {
   readonly keys: number;
@@ -412,6 +439,7 @@ export interface Status {
   readonly assignments: readonly AssignmentStatus[];
   /** Missing before this node is a member. */
   readonly spores?: SporesStatus;
+  readonly gossip?: GossipStatus;
   readonly primary?: PrimaryStatus;
   readonly detection?: DetectionStatus;
   readonly config: { readonly version: number; readonly tryUntilMs?: number };

@@ -16,6 +16,7 @@ import type {
   ComponentStatus,
   DetectionStatus,
   EventStatus,
+  GossipStatus,
   Health,
   MemberStatus,
   PrimaryStatus,
@@ -51,6 +52,7 @@ export interface StatusInput {
   readonly edge: EdgeView;
   readonly seeds?: Omit<SeedStatus, "sources" | "targets">;
   readonly spores?: SporesStatus;
+  readonly gossip?: GossipStatus;
   readonly primary?: PrimaryStatus;
   readonly detection: DetectionStatus | undefined;
 }
@@ -162,6 +164,7 @@ export function statusOf(input: StatusInput): Status {
     })),
     config: edge.config,
     ...(network && input.spores ? { spores: input.spores } : {}),
+    ...(network && input.gossip ? { gossip: input.gossip } : {}),
     ...(network && input.primary ? { primary: input.primary } : {}),
     ...(network && input.detection ? { detection: input.detection } : {}),
     ...(network && input.seeds

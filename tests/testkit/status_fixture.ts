@@ -449,6 +449,24 @@ export function troubledStatus(nowMs = FIXTURE_NOW_MS): Status {
         elapsedMs: 41,
       },
     },
+    gossip: {
+      topics: [
+        { topic: "news", links: 6, eager: 4 },
+        { topic: "spores", links: 5, eager: 3 },
+      ],
+      peers: 9,
+      shunned: 1,
+      published: 12,
+      received: 340,
+      accepted: 310,
+      rejected: 4,
+      ignored: 26,
+      duplicates: 420,
+      pulled: 2,
+      sent: 700,
+      framesOut: 980,
+      bytesOut: 190_000,
+    },
     assignments: [
       { id: "doorbell-1", service: "doorbell", seq: 3, state: "running", reason: "" },
       {

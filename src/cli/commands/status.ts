@@ -216,6 +216,12 @@ export function printStatus(out: Output, status: Status): void {
     const doubt = doubted > 0 ? `, ${out.style("yellow", `${doubted} suspicious`)}` : "";
     label("Records", `${tiers.primary} primary, ${tiers.seed} seed, ${tiers.latent} latent${doubt}`);
   }
+  if (status.gossip) {
+    const { peers, shunned, received, topics } = status.gossip;
+    const links = Math.max(0, ...topics.map((one) => one.links));
+    const trouble = shunned > 0 ? `, ${out.style("yellow", `${shunned} misbehaving`)}` : "";
+    label("Broadcast", `${plural(links, "link")} among ${plural(peers, "member")}, ${received} heard${trouble}`);
+  }
   const { sources = [], targets = [] } = status.seeds ?? {};
   if (sources.length + targets.length > 0) {
     const bad = [...sources, ...targets].filter((one) => one.state === "failed" || one.state === "behind").length;

@@ -13,6 +13,7 @@ import type {
   DetectionStatus,
   EventStatus,
   Failure,
+  GossipStatus,
   Health,
   HistorySample,
   InviteStatus,
@@ -240,6 +241,26 @@ const seeds = object<SeedStatus>({
   })),
 }, "Seed Spores: missing where this node is of no network.");
 
+const gossip = object<GossipStatus>({
+  topics: list(object<GossipStatus["topics"][number]>({
+    topic: text("What it is about."),
+    links: count("Members that messages about it are exchanged with."),
+    eager: count("Of them, those that get messages as they come; the others hear of them first."),
+  })),
+  peers: count("Members with an open session."),
+  shunned: count("Of them, those that broke the rules of gossip: no links to them."),
+  published: count("Messages of this node."),
+  received: count("Messages that came, each counted once."),
+  accepted: count("Of them, new and valid: passed on."),
+  rejected: count("Of them, invalid."),
+  ignored: count("Of them, known already or not to be judged here."),
+  duplicates: count("Messages that came again."),
+  pulled: count("Messages that had to be asked for."),
+  sent: count("Messages sent, each time counted."),
+  framesOut: count("Frames sent, announcements and control included."),
+  bytesOut: count("What they took."),
+}, "Broadcast among members.");
+
 const spores = object<SporesStatus>({
   keys: count("Keys known, deleted ones and those that have run out included."),
   bytes: count("What their records take."),
@@ -430,6 +451,7 @@ const status: Schema<Status> = object<Status>({
     tryUntilMs: optional(time("When a configuration on trial is taken back.")),
   }),
   spores: optional(spores),
+  gossip: optional(gossip),
   detection: optional(detection),
   primary: optional(primary),
   seeds: optional(seeds),

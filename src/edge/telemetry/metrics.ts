@@ -82,6 +82,7 @@ export function renderMetrics(status: Status, extra?: (out: Exposition) => void)
   memberMetrics(out, status);
   joinMetrics(out, status);
   sporeMetrics(out, status);
+  gossipMetrics(out, status);
   seedMetrics(out, status);
   trafficMetrics(out, status);
   processMetrics(out, status);
@@ -237,6 +238,30 @@ function sporeMetrics(out: Exposition, status: Status): void {
     "Entries that differed in the last comparison.",
     spores.lastSync?.differing,
   );
+}
+
+function gossipMetrics(out: Exposition, status: Status): void {
+  const { gossip } = status;
+  if (!gossip) return;
+  out.family(
+    "mycelium_gossip_links",
+    "gauge",
+    "Links of the meshes, by topic.",
+    gossip.topics.flatMap(({ topic, links, eager }) => [
+      [{ topic, kind: "eager" }, eager] as const,
+      [{ topic, kind: "lazy" }, links - eager] as const,
+    ]),
+  );
+  out.gauge("mycelium_gossip_shunned_peers", "Members that broke the rules of gossip.", gossip.shunned);
+  const { published, accepted, rejected, ignored, duplicates, pulled, sent } = gossip;
+  out.family(
+    "mycelium_gossip_messages_total",
+    "counter",
+    "Broadcast messages, by what became of them.",
+    series("outcome", new Map(Object.entries({ published, accepted, rejected, ignored, duplicates, pulled, sent }))),
+  );
+  out.counter("mycelium_gossip_frames_total", "Frames of gossip that were sent.", gossip.framesOut);
+  out.counter("mycelium_gossip_bytes_total", "What they took.", gossip.bytesOut);
 }
 
 function trafficMetrics(out: Exposition, status: Status): void {
