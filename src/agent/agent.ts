@@ -141,6 +141,7 @@ export class Agent {
       rejoin: () => this.#rejoin(),
     });
     this.#primary = new Primary(this.#ctx, options.entries);
+    this.#keeper.primary = () => ({ runs: this.#primary.view !== undefined, leader: this.#primary.leader });
     this.#latent.primary = {
       reachable: () => this.#primary.reachable,
       held: (key) => this.#primary.state?.get(key)?.spore,

@@ -1,7 +1,8 @@
 /**
  * Keeps the set of issuers equal to the Sclerotia that are members: proposes epochs, signs those of others.
  *
- * The first issuer in order that is reachable proposes. Each issuer signs at most one payload for an epoch
+ * Whoever leads the Primary Spore proposes, and where that is to be no issuer any more the first one in order that is
+ * reachable: two that propose at once could lock each other out. Each issuer signs at most one payload for an epoch
  * and stores it before it answers, so that no two epochs of one number can gather enough signatures.
  *
  * @module
@@ -20,6 +21,8 @@ import type { Exchange } from "./exchange.ts";
 import { KEYS } from "./state.ts";
 
 const RETRY_MS = 5_000;
+/** Issuers without a leader for so long change their set as those do that have none. */
+const LEADERLESS_MS = 8_000;
 
 const readSign = record({ p: bytes({ max: LIMITS.recordBytesMax }) });
 const readSigned = record({ k: bytes({ length: 32 }), s: bytes({ length: 64 }) });
@@ -30,6 +33,15 @@ export class AuthorityKeeper {
   #proposal:
     | { readonly payload: Uint8Array; readonly signatures: Map<string, SignedEpoch["signatures"][number]> }
     | undefined;
+
+  /** Who leads the Primary Spore: set by the agent. `runs`: this node holds a replica, and knows when nobody does. */
+  primary: () => { readonly runs: boolean; readonly leader: string | undefined } = () => ({
+    runs: false,
+    leader: undefined,
+  });
+
+  /** Since when a change is wanted and nobody leads. */
+  #leaderlessMs: number | undefined;
 
   constructor(readonly ctx: Context, readonly exchange: Exchange) {}
 
@@ -42,6 +54,7 @@ export class AuthorityKeeper {
   /** The clock was set back: times that were set with it count no longer. */
   clockSetBack(): void {
     this.#nextMs = 0;
+    this.#leaderlessMs = undefined;
   }
 
   /**
@@ -188,9 +201,19 @@ export class AuthorityKeeper {
     this.ctx.persist([[KEYS.signedEpoch, encodeCbor({ e: epoch, p: payload })]]);
   }
 
-  /** Whether this node is the first reachable issuer that stays one. */
+  /** Whether this node leads the primaries, or is the first reachable issuer that stays one. */
   #leads(wanted: readonly Uint8Array[]): boolean {
     const { state, sessions } = this.ctx;
+    const { runs, leader } = this.primary();
+    // Between two leaders it can wait: fewer than elect one sign no epoch either.
+    if (runs && leader === undefined) {
+      this.#leaderlessMs ??= this.ctx.nowMs;
+      // Unless none comes: after a decided split the voter that they lack may be the one that has to be an issuer again.
+      if (this.ctx.nowMs < this.#leaderlessMs + LEADERLESS_MS) return false;
+    } else this.#leaderlessMs = undefined;
+    const able = leader !== undefined && wanted.some((key) => nodeIdOf(key) === leader) &&
+      !state.members.get(leader)?.record.drained;
+    if (able) return leader === state.nodeId;
     for (const key of state.network!.chain!.issuers) {
       if (equalBytes(key, state.keyPair.publicKey)) return true;
       if (sessions.get(nodeIdOf(key))?.member && wanted.some((one) => equalBytes(one, key))) return false;

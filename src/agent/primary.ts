@@ -568,7 +568,10 @@ export class Primary implements Part {
       return;
     }
     if (wanted) return;
-    this.#leavingMs ??= ctx.nowMs;
+    if (this.#leavingMs === undefined) {
+      this.#leavingMs = ctx.nowMs;
+      this.#policyMs = 0;
+    }
     const member = membersOf(this.#raft.view.config).includes(this.#raft.id);
     if (!member || state.mode === "isolated" || ctx.nowMs >= this.#leavingMs + LEAVING_MS) {
       this.#leavingMs = undefined;
@@ -914,8 +917,9 @@ export class Primary implements Part {
     const raft = this.#raft!;
     const key = publicKeyOf(from);
     const chain = ctx.state.network!.chain!;
-    const known = key && !ctx.state.revocations.get("node", key) &&
-      (chain.isIssuer(key) || membersOf(raft.view.config).includes(packet.f));
+    // Who was removed hands over what it leads, for as long as its channel lasts: a second.
+    const known = key && (membersOf(raft.view.config).includes(packet.f) ||
+      chain.isIssuer(key) && !ctx.state.revocations.get("node", key));
     if (nodeOfReplica(packet.f) !== from || !known) return ctx.refuse("raft-stranger", from);
     if (this.#fence(from, packet.f)) return;
     this.#noteReplica(from, packet.f);

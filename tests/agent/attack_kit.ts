@@ -352,7 +352,7 @@ export class World {
   /** Lets time pass. */
   run(ms: number): void {
     const endMs = this.nowMs + ms;
-    for (let steps = 0; steps < 200_000; steps++) {
+    for (let steps = 0; steps < 1_000_000; steps++) {
       const work = this.#queue.shift();
       if (work) {
         work();
