@@ -162,10 +162,17 @@ export function openCredential(envelope: Envelope, networkId: Uint8Array): Crede
 
 /** When a credential should be renewed: after two thirds of its life, spread by node over a sixth of it. */
 export function renewAtMs(credential: Credential): number {
+  const known = RENEW_AT_MS.get(credential);
+  if (known !== undefined) return known;
   const life = credential.expiresMs - credential.issuedMs;
   const spread = hashParts("mycelium/renew/v1", credential.subject)[0]! / 256;
-  return credential.issuedMs + Math.floor((life * 2) / 3 + (life / 6) * spread);
+  const atMs = credential.issuedMs + Math.floor((life * 2) / 3 + (life / 6) * spread);
+  RENEW_AT_MS.set(credential, atMs);
+  return atMs;
 }
+
+/** A node asks at every step. */
+const RENEW_AT_MS = new WeakMap<Credential, number>();
 
 /** Which word of refusal helps the person who reads it. The payload is not trusted here. */
 function refusalOf(envelope: Envelope, networkId: Uint8Array): CredentialRefusal {

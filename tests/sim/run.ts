@@ -5,7 +5,8 @@
  *
  * With `--seed` that one seed runs (with `--count` those after it as well); without, seeds from the clock on, until
  * one fails or `--count` have passed. `--history FILE` writes what the clients of the last run did, a line of JSON
- * for each call and each answer, for a linearizability checker. `--keep-going` prints what fails and goes on.
+ * for each call and each answer, for a linearizability checker. `--keep-going` prints what fails and goes on;
+ * `--jobs=N` lets N processes share the seeds (needs the right to run programs: `-A`).
  *
  * @module
  */
@@ -30,6 +31,22 @@ function faultsIn(given: string): readonly Fault[] {
   });
 }
 
+/** Runs the seeds in several processes, one stretch each; returns the status to exit with. */
+async function share(first: number, count: number, jobs: number): Promise<number> {
+  if (!Number.isFinite(count)) throw new TypeError("Cannot share endless runs: wanted --count");
+  const kept = Deno.args.filter((arg) => !/^--(seed|count|jobs)=/.test(arg));
+  const size = Math.ceil(count / jobs);
+  const codes = await Promise.all(Array.from({ length: jobs }, async (_, i) => {
+    const args = [`--seed=${first + i * size}`, `--count=${Math.min(size, count - i * size)}`, ...kept];
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--no-check", import.meta.filename!, ...args],
+      stdin: "null",
+    }).spawn();
+    return (await child.status).code;
+  }));
+  return Math.max(...codes);
+}
+
 if (import.meta.main) {
   const { values } = parseArgs({
     args: Deno.args,
@@ -41,11 +58,14 @@ if (import.meta.main) {
       faults: { type: "string" },
       history: { type: "string" },
       "keep-going": { type: "boolean" },
+      jobs: { type: "string" },
     },
   });
   const [seed, nodes, steps] = (["seed", "nodes", "steps"] as const).map((name) => whole(name, values[name]));
   const count = whole("count", values.count) ?? (seed === undefined ? Infinity : 1);
   const first = seed ?? Date.now() % 2 ** 32;
+  const jobs = whole("jobs", values.jobs) ?? 1;
+  if (jobs > 1) Deno.exit(await share(first, count, jobs));
   let failed = 0;
   for (let i = 0; i < count; i++) {
     const startMs = performance.now();
@@ -78,5 +98,8 @@ if (import.meta.main) {
       console.log(text.split("\n").slice(0, 6).map((line) => line.slice(0, 300)).join("\n"));
     }
   }
-  if (failed > 0) console.log(`${failed} of ${count} failed`);
+  if (failed > 0) {
+    console.log(`${failed} of ${count} failed`);
+    Deno.exit(1);
+  }
 }

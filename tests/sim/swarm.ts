@@ -21,7 +21,7 @@ export interface SwarmOptions {
   readonly seed: number;
   /** Machines, at least 2. @default 3 to 100, from the seed: most runs are small */
   readonly nodes?: number;
-  /** Accidents before the weather clears. @default 8 to 24, from the seed */
+  /** Accidents before the weather clears. @default 8 to 18, from the seed; at most 10 in large networks */
   readonly steps?: number;
   /** Kinds of faults. @default some of them, from the seed */
   readonly faults?: readonly Fault[];
@@ -104,7 +104,7 @@ class Run {
     const rng = this.#rng = seededRng(seed ^ 0x5eed);
     this.#seed = seed;
     const nodes = options.nodes ?? drawNodes(rng);
-    const steps = 8 + rng.below(17);
+    const steps = 8 + rng.below(11);
     this.#steps = options.steps ?? (nodes > 30 ? Math.min(steps, 10) : steps);
     const faults = this.faults = faultsOf(rng, options.faults);
     const delay = [{ min: 1, max: 60 }, { min: 1, max: 60 }, { min: 20, max: 800 }][rng.below(3)]!;
@@ -299,7 +299,7 @@ class Run {
   #work(step: number): void {
     const rng = this.#rng;
     const ms = [200, 1_000, 3_000, 10_000, 30_000][rng.below(5)]! + rng.below(1_000);
-    const busy = rng.below(3) > 0 ? 3 + rng.below(10) : 0;
+    const busy = rng.below(2) > 0 ? 3 + rng.below(10) : 0;
     for (let i = 0; i < busy; i++) {
       this.#pass(rng.below(Math.floor(Math.min(ms, 3_000) / busy) + 1));
       const up = this.#hosts.filter((host) => host.agent && host !== this.#liar?.host);
@@ -401,7 +401,7 @@ class Run {
     const { world } = this;
     world.run(5_000);
     const before = world.steps;
-    const seconds = stay.length > 30 ? 20 : 60;
+    const seconds = stay.length > 30 ? 20 : 40;
     for (let second = 0; second < seconds; second++) {
       world.run(1_000);
       for (const host of stay) {
@@ -418,7 +418,7 @@ class Run {
     const missing = this.#missing(stay);
     if (missing !== undefined) throw new Error(`LIVENESS: it does not last: ${missing}\n${world.describe()}`);
     const idle = (world.steps - before) / this.#hosts.length / seconds;
-    if (idle > IDLE_STEPS_MAX) {
+    if (idle > IDLE_STEPS_MAX && !this.#liar) {
       throw new Error(
         `${idle.toFixed(1)} steps a second and node while nothing happens\n${world.describe()}\n${world.recent()}`,
       );
