@@ -141,6 +141,8 @@ const FIRST_LOOK_MS = 5_000;
 const LATE_MS = 10_000;
 /** Waking up later than asked for by this much is a pause of this node. */
 const PAUSE_MS = 100;
+/** What is due after a pause gets this much longer. */
+const GRACE_MS = 250;
 /** Who accuses after others waits up to this before it tells: three are enough. */
 const SPREAD_MS = 150;
 /** A death is told again, of a newer incarnation, if the node does not answer meanwhile. */
@@ -310,21 +312,23 @@ export class Swim {
     this.#nowMs = nowMs;
     if (!setBack && lateMs <= PAUSE_MS) return;
     if (lateMs > this.#intervalMs) this.#aware(1);
-    for (const probe of this.#probes.values()) probe.dueMs += lateMs;
+    // What came meanwhile waits behind the timer that woke this node.
+    const shiftMs = lateMs + (setBack ? 0 : GRACE_MS);
+    for (const probe of this.#probes.values()) probe.dueMs += shiftMs;
     for (const ping of this.#pings.values()) {
-      ping.dueMs += lateMs;
-      if (ping.relay) ping.relay.nackMs += lateMs;
+      ping.dueMs += shiftMs;
+      if (ping.relay) ping.relay.nackMs += shiftMs;
     }
     for (const node of this.#nodes.values()) {
-      node.expectedMs += lateMs;
+      node.expectedMs += shiftMs;
       node.answeredMs = Math.min(nowMs, node.answeredMs + lateMs);
       node.heardMs = Math.min(nowMs, node.heardMs + lateMs);
       if (node.suspicion) {
-        node.suspicion.startMs += lateMs;
-        node.suspicion.nextPingMs += lateMs;
-        node.suspicion.announceMs += lateMs;
+        node.suspicion.startMs += shiftMs;
+        node.suspicion.nextPingMs += shiftMs;
+        node.suspicion.announceMs += shiftMs;
       }
-      node.deathAnnounceMs += lateMs;
+      node.deathAnnounceMs += shiftMs;
     }
     if (setBack && this.#tickMs < Infinity) this.#tickMs = nowMs + this.#rng.below(this.#intervalMs);
   }
@@ -523,6 +527,9 @@ export class Swim {
     if (isNew) this.#news.add({ ...update, accuser: from });
     if (node.channel || node.watched) this.#lookFor(node);
     else if (kind === "dead" && node.state !== "dead" && this.#accusersOfDeath(node) >= ACCUSERS) {
+      // What as many of them say of its incarnation counts, so that an older word of its own is no refutation.
+      const known = this.#freshAccusers(node).filter((one) => one.dead).map((one) => one.incarnation);
+      node.incarnation = Math.max(node.incarnation, known.toSorted((a, b) => b - a)[ACCUSERS - 1]!);
       this.#setState(node, "dead", "three others say so");
     }
   }
@@ -932,7 +939,8 @@ export class Swim {
     let first: Node | undefined;
     let next: Node | undefined;
     for (const node of this.#nodes.values()) {
-      if (!node.channel || node.state === "dead") continue;
+      // A suspect is pinged anyway; who stands behind it is not left unwatched meanwhile.
+      if (!node.channel || node.state === "dead" || node.suspicion) continue;
       if (!first || node.id < first.id) first = node;
       if (node.id > this.#self && (!next || node.id < next.id)) next = node;
     }
@@ -941,7 +949,8 @@ export class Swim {
 
   /** Round-robin in random order, another one each round; newcomers stand at random places (SWIM, section 4.3). */
   #nextInRound(): Node | undefined {
-    const wanted = (node: Node) => node.channel || node.watched && node.state !== undefined && node.state !== "dead";
+    const wanted = (node: Node) =>
+      !node.suspicion && node.channel || node.watched && node.state !== undefined && node.state !== "dead";
     const listed = new Set(this.#round);
     for (const node of this.#nodes.values()) {
       if (!wanted(node) || listed.has(node.id)) continue;
