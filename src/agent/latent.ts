@@ -26,6 +26,8 @@ import {
   readDigestAsk,
   readPush,
   readRead,
+  readReadAnswer,
+  readValue,
   squeezed,
   type Standing,
   VersionBatch,
@@ -186,7 +188,10 @@ export class Latent implements Part {
     return this.#conduct;
   }
 
-  /** Is called with every key under `prefix` where something changed, within the step that changed it. */
+  /**
+   * Is called with every key under `prefix` where something changed, within the step that changed it. A device that
+   * keeps a part of the records keeps these as well.
+   */
   watch(prefix: string, changed: (key: string) => void): void {
     this.#watchers.push({ prefix, changed });
   }
@@ -344,7 +349,10 @@ export class Latent implements Part {
 
   sessionUp(nodeId: string): void {
     this.#confirmations.up(nodeId);
-    if (this.#partial) this.#giveOwn(nodeId);
+    if (this.#partial) {
+      this.#giveOwn(nodeId);
+      this.#readWatched(nodeId);
+    }
     this.#sync.up(nodeId);
   }
 
@@ -733,6 +741,27 @@ export class Latent implements Part {
     for (const body of pushBodies(versions)) this.ctx.call(nodeId, "spore.push", body, 10_000, () => {});
   }
 
+  /** What is watched here and is no whole zone, from one that keeps everything: repair does not bring it. */
+  #readWatched(nodeId: string): void {
+    const { ctx } = this;
+    if (ctx.state.members.get(nodeId)?.membership.role === "hypha") return;
+    const read = (prefix: string, after: string | undefined) =>
+      ctx.call(nodeId, "spore.read", readValue(prefix, after), 10_000, (result) => {
+        if (!result.ok) return;
+        try {
+          const { g, a } = readReadAnswer(result.body, "spore.read");
+          this.#learn(g, nodeId, false);
+          if (a !== undefined && a > (after ?? "")) read(prefix, a);
+        } catch (error) {
+          if (!(error instanceof WireError)) throw error;
+          this.#refuse("spore-bad-answer", nodeId);
+        }
+      });
+    for (const { prefix } of this.#watchers) {
+      if (!HYPHA_ZONES.some((zone) => prefix.startsWith(`${ZONES[zone]}/`))) read(prefix, undefined);
+    }
+  }
+
   // --- own words ----------------------------------------------------------------------------------------------
 
   #seal(key: string, value: Uint8Array | undefined, ttlMs = RECORD_LIFE_MS_MAX): Spore {
@@ -922,7 +951,8 @@ export class Latent implements Part {
     if (!this.#partial) return true;
     if (author === this.ctx.state.nodeId) return true;
     const room = this.#table.size < LIMITS.sporesHyphaMax && this.#table.bytes < LIMITS.sporeBytesHyphaMax;
-    return HYPHA_ZONES.includes(zoneOf(key)) && (room || this.#table.get(key) !== undefined);
+    const wanted = HYPHA_ZONES.includes(zoneOf(key)) || this.#watchers.some(({ prefix }) => key.startsWith(prefix));
+    return wanted && (room || this.#table.versions(key).length > 0);
   }
 
   #charge(nodeId: string, cost: number): void {

@@ -7,13 +7,23 @@
  * @module
  */
 
-import { toHex, utf8 } from "../core/bytes.ts";
-import { array, bool, bytes, decodeAs, encodeCbor, optional, record, uint, WireError } from "../core/codec.ts";
+import { equalBytes, toHex, utf8 } from "../core/bytes.ts";
+import {
+  anything,
+  array,
+  bool,
+  bytes,
+  type CborValue,
+  decodeAs,
+  encodeCbor,
+  record,
+  uint,
+  WireError,
+} from "../core/codec.ts";
 import { hashParts } from "../core/crypto.ts";
-import { envelopeValue, readEnvelope } from "../core/envelope.ts";
 import { ownerOf, readKey } from "../spore/keys.ts";
-import { proofValue, readProof } from "../spore/proof.ts";
-import { restoreSpore } from "../spore/record.ts";
+import { readVersion, versionValue } from "../spore/messages.ts";
+import { readSpore } from "../spore/record.ts";
 import type { Version } from "../spore/table.ts";
 import type { Put } from "./state.ts";
 
@@ -36,8 +46,11 @@ const WRITE_BATCH = 256;
 const WORTH_MS = 3_600_000;
 
 const readStored = record({
-  v: array(record({ e: readEnvelope, h: bytes({ length: 32 }), p: optional(readProof) }), 2),
+  v: anything,
+  /** Hash of `v`: signatures are not checked again, and a bent one would be held against this node. */
+  s: bytes({ length: 8 }),
 });
+const readVersions = array(readVersion, 2);
 const readOwn = record({ k: readKey, n: uint(), t: uint(), r: bool });
 
 /** Key of the store for what is known under a key. */
@@ -66,9 +79,9 @@ export function loadSpores(entries: Iterable<readonly [string, Uint8Array]>): St
   for (const [name, value] of entries) {
     try {
       if (name.startsWith("spore/")) {
-        for (const { e, h, p } of decodeAs(value, readStored).v) {
-          versions.push({ spore: restoreSpore(e, h), proof: p });
-        }
+        const { v, s } = decodeAs(value, readStored);
+        if (!equalBytes(s, checkOf(v))) throw new WireError(`Cannot read "${name}": it was changed`);
+        for (const { envelope, proof } of readVersions(v, name)) versions.push({ spore: readSpore(envelope), proof });
       } else if (name.startsWith("spore-own/")) {
         const { k, n, t, r } = decodeAs(value, readOwn);
         own.push({ key: k, seq: n, ttlMs: t, refresh: r });
@@ -90,16 +103,12 @@ export function ownPut(one: OwnWord): Put {
 export function sporePut(key: string, versions: readonly Version[], nowMs: number): Put {
   const kept = versions.filter((one) => isWorth(one, nowMs));
   if (kept.length === 0) return [storeKey(key), null];
-  return [
-    storeKey(key),
-    encodeCbor({
-      v: kept.map(({ spore, proof }) => ({
-        e: envelopeValue(spore.envelope),
-        h: spore.hash,
-        p: proof && proofValue(proof),
-      })),
-    }),
-  ];
+  const v = kept.map(versionValue);
+  return [storeKey(key), encodeCbor({ v, s: checkOf(v) })];
+}
+
+function checkOf(stored: CborValue): Uint8Array {
+  return hashParts("mycelium/stored-spore/v1", encodeCbor(stored)).slice(0, 8);
 }
 
 function isWorth({ spore, proof }: Version, nowMs: number): boolean {

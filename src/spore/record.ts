@@ -5,7 +5,6 @@
  */
 
 import { bytes, decodeAs, optional, type Read, record, uint, WireError } from "../core/codec.ts";
-import { equalBytes } from "../core/bytes.ts";
 import type { KeyPair } from "../core/crypto.ts";
 import { type Envelope, envelopeHash, openEnvelope, sealEnvelope } from "../core/envelope.ts";
 import { nodeIdOf } from "../core/ids.ts";
@@ -88,18 +87,6 @@ export function openSpore(envelope: Envelope, networkId: Uint8Array): Spore {
 export function readSpore(envelope: Envelope): Spore {
   if (envelope.type !== TYPE) throw new WireError(`Cannot open record "${envelope.type}": wanted type "${TYPE}"`);
   return sporeOf(envelope, decodeAs(envelope.payload, readRecord));
-}
-
-/**
- * Reads a spore record from the store, where it was put after its signature was checked.
- *
- * @param hash Its hash at that time.
- * @throws {WireError} When it is not what was stored.
- */
-export function restoreSpore(envelope: Envelope, hash: Uint8Array): Spore {
-  const spore = readSpore(envelope);
-  if (!equalBytes(spore.hash, hash)) throw new WireError(`Cannot restore record "${spore.record.key}": it was changed`);
-  return spore;
 }
 
 /** Reads a spore record from memory, where it was put after its signature was checked. */

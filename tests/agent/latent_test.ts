@@ -3,7 +3,9 @@ import { fromBase64Url, fromUtf8, toBase64Url, utf8 } from "../../src/core/bytes
 import { decodeCbor, encodeCbor } from "../../src/core/codec.ts";
 import { type KeyPair, keyPairFromSeed, sha256 } from "../../src/core/crypto.ts";
 import type { SporesStatus } from "../../src/agent/status.ts";
+import { PEER_CHECKS_MAX, PeerBudget } from "../../src/agent/latent_budget.ts";
 import { loadSpores } from "../../src/agent/latent_store.ts";
+import { SYNC_BUSY_MS, SYNC_IDLE_MS, syncEveryMs } from "../../src/agent/latent_sync.ts";
 import {
   confirmValue,
   deltaAskValue,
@@ -486,4 +488,59 @@ Deno.test("[3.5b] Latent: a delta answers within its bounds, and says how far it
   assert.ok(body.done < wanted && body.given.length === body.done && body.done >= 10, `${body.done} of ${wanted}`);
   // Compressed: 8 000 times the same letter.
   assert.ok(encodeCbor(answer.body).length < 10_000);
+});
+
+Deno.test("Latent: a stored record that does not read is dropped, said, and heard again", () => {
+  const { world, alpha, others: [beta, gamma] } = forest("beta", "gamma");
+  put(gamma!, "app/kept", "1");
+  world.run(12_000);
+  beta!.kill();
+  const name = [...beta!.store.keys()].find((one) => one.startsWith("spore/"))!;
+  const stored = beta!.store.get(name)!;
+  // Wherever the disk bends a byte.
+  const whole = loadSpores([[name, stored]]);
+  assert.ok(whole.versions.some((one) => one.proof?.tier === "primary"));
+  for (let i = 0; i < stored.length; i++) {
+    const bent = loadSpores([[name, stored.map((byte, at) => at === i ? byte ^ 1 : byte)]]);
+    assert.deepEqual([bent.versions, bent.unreadable], [[], [name]], `byte ${i}`);
+  }
+  beta!.store.set(name, stored.map((byte, at) => at === stored.length - 40 ? byte ^ 1 : byte));
+  beta!.store.set("spore-own/none", Uint8Array.of(0xff));
+  beta!.boot();
+  world.run(20_000);
+  assert.equal(beta!.lines(/^spores-unreadable 2 stored/).length, 1);
+  assert.equal(beta!.store.has("spore-own/none"), false);
+  assert.equal(value(beta!, "app/kept"), "1");
+  assert.equal(value(alpha, "app/kept"), "1");
+});
+
+Deno.test("[3.3e] syncEveryMs(): sooner after differences, later in large networks, on batteries and slow paths", () => {
+  const base = { churn: 0, members: 10, rttMs: 5, sparing: false };
+  assert.equal(syncEveryMs(base), SYNC_IDLE_MS);
+  const churning = [0, 1, 2, 3].map((churn) => syncEveryMs({ ...base, churn }));
+  assert.deepEqual(churning, [60_000, 30_000, 15_000, 7_500]);
+  assert.equal(syncEveryMs({ ...base, members: 200 }), 120_000);
+  assert.equal(syncEveryMs({ ...base, sparing: true }), 240_000);
+  assert.ok(syncEveryMs({ ...base, churn: 3, rttMs: 2_000 }) >= 200_000);
+  for (const churn of [0, 1.5, 3]) {
+    for (const rttMs of [0, 50, 60_000]) {
+      for (const sparing of [false, true]) {
+        const everyMs = syncEveryMs({ churn, rttMs, sparing, members: 1_000 });
+        assert.ok(everyMs >= SYNC_BUSY_MS && everyMs <= 4 * 240_000 && Number.isInteger(everyMs), `${everyMs}`);
+      }
+    }
+  }
+});
+
+Deno.test("[3.3e] PeerBudget: a quiet peer may bring an hour's news at once, a loud one so many a second", () => {
+  const budget = new PeerBudget();
+  assert.ok(budget.take("loud", PEER_CHECKS_MAX, 0));
+  assert.equal(budget.take("loud", 1, 0), false);
+  assert.equal(budget.waitMs("loud", 200, 0), 1_000);
+  assert.ok(budget.take("quiet", PEER_CHECKS_MAX, 0), "one does not use up what is another's");
+  assert.equal(budget.waitMs("loud", 200, 1_000), 0);
+  assert.ok(budget.take("loud", 400, 1_000));
+  assert.equal(budget.take("loud", 1, 1_000), false);
+  // Whatever is asked for comes at last.
+  assert.ok(budget.waitMs("loud", 1_000_000, 1_000) <= 10_000);
 });

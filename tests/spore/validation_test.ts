@@ -6,7 +6,7 @@ import { sealEnvelope } from "../../src/core/envelope.ts";
 import { nodeIdOf } from "../../src/core/ids.ts";
 import type { WireVersion } from "../../src/spore/messages.ts";
 import { type RankProof, type RankStatement, signRank } from "../../src/spore/proof.ts";
-import { readSpore, RECORD_LIFE_MS_MAX, restoreSpore, sealSpore, type Spore } from "../../src/spore/record.ts";
+import { openSpore, readSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore } from "../../src/spore/record.ts";
 import { checkVersion, equivocationOf, type SporeFacts } from "../../src/spore/validation.ts";
 
 const NETWORK = sha256(utf8("a network"));
@@ -194,10 +194,11 @@ Deno.test("[3.4b] equivocationOf() keeps both words, the same pair whoever finds
   assert.equal(equivocationOf(a, word(ann, { seq: NOW + 1, value: utf8("b") })), undefined);
 });
 
-Deno.test("restoreSpore() reads what was stored, and notices what was changed since", () => {
-  const { envelope, hash } = word(ann);
-  assert.deepEqual(restoreSpore(envelope, hash), word(ann));
+Deno.test("readSpore() reads without checking, openSpore() checks", () => {
+  const { envelope } = word(ann);
   assert.deepEqual(readSpore(envelope), word(ann));
-  const changed = encodeCbor({ k: "app/x", n: NOW, v: utf8("b"), i: NOW, x: NOW + 1_000 });
-  assert.throws(() => restoreSpore({ ...envelope, payload: changed }, hash), { name: "WireError" });
+  const forged = { ...envelope, signature: new Uint8Array(64) };
+  assert.deepEqual(readSpore(forged).record, word(ann).record);
+  assert.throws(() => openSpore(forged, NETWORK), { name: "WireError" });
+  assert.throws(() => readSpore({ ...envelope, type: "spore/2" }), { name: "WireError" });
 });
