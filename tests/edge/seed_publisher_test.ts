@@ -262,6 +262,10 @@ Deno.test("[3.2e] another issuer writes at the same time: the conflict is seen, 
   assert.equal(failed.state, "failed");
   assert.match(failed.reason, /at the same time/);
   assert.equal(shelf.etag, stale);
+  // WebDAV: the folder is missing.
+  shelf.body = undefined;
+  shelf.instead = (request) => request.method === "PUT" ? new Response("", { status: 409 }) : undefined;
+  assert.match((await lost.look()).reason, /folder is missing/);
 });
 
 Deno.test("[3.2e] the first issuer within reach publishes; the others look, and take over when it does not", async () => {

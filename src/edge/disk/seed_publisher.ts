@@ -402,6 +402,10 @@ class ServerPlace implements Place {
     else if ("tag" in present && present.tag && !present.tag.startsWith("W/")) headers["if-match"] = present.tag;
     const response = await this.#fetch({ method: "PUT", headers, body: bundle.text }, signal);
     await response.body?.cancel().catch(() => {});
+    // WebDAV says 409 where the folder is missing (RFC 4918, 9.7.1), object stores where two write at once.
+    if (response.status === 409 && present.state === "none") {
+      throw new Error("the server answered 409 to PUT: the folder is missing, or another one writes at the same time");
+    }
     if (response.status === 412 || response.status === 409) return "conflict";
     if (response.status < 200 || response.status > 299) {
       throw new Error(`the server answered ${response.status} to PUT`);
