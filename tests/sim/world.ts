@@ -119,6 +119,8 @@ export interface Sent {
   bytes: number;
   datagrams: number;
   datagramBytes: number;
+  /** Sends of each kind: a method, or the first byte of a datagram. */
+  readonly kinds: Map<string | number, number>;
 }
 
 /** One machine. */
@@ -151,7 +153,7 @@ export class Host {
   /** What leaves it in the place of what its agent says, if it lies. */
   tamper: ((said: Said) => readonly Uint8Array[]) | undefined;
   /** What it sent since the counters were reset. */
-  readonly sent: Sent = { messages: 0, bytes: 0, datagrams: 0, datagramBytes: 0 };
+  readonly sent: Sent = { messages: 0, bytes: 0, datagrams: 0, datagramBytes: 0, kinds: new Map() };
   readonly calls = new Map<
     number,
     { readonly channel: Channel | undefined; readonly method: string; readonly sentMs: number }
@@ -318,6 +320,14 @@ export class World {
   jumpClock(host: Host, ms: number): void {
     this.#note(`${host.name} clock jumps ${ms}`);
     host.clockOffsetMs += ms;
+  }
+
+  /** Begins to count anew what each host sends. */
+  resetSent(): void {
+    for (const { sent } of this.hosts) {
+      Object.assign(sent, { messages: 0, bytes: 0, datagrams: 0, datagramBytes: 0 });
+      sent.kinds.clear();
+    }
   }
 
   /** Crashes and starts again. */
@@ -774,6 +784,7 @@ export class World {
     const target = otherEnd(channel, host);
     host.sent.datagrams += 1;
     host.sent.datagramBytes += bytes.length;
+    host.sent.kinds.set(bytes[0]!, (host.sent.kinds.get(bytes[0]!) ?? 0) + 1);
     if (!(target instanceof Host) || this.blocked.size > 0 && this.blocked.has(`${host.name}>${target.name}`)) return;
     if (this.lossPpm > 0 && this.rng.below(1_000_000) < this.lossPpm) return;
     const [from, { life }] = [host.nodeId, target];
@@ -851,6 +862,7 @@ export class World {
     if (tries === 0 && from instanceof Host) {
       from.sent.messages += 1;
       from.sent.bytes += body.length;
+      from.sent.kinds.set(method, (from.sent.kinds.get(method) ?? 0) + 1);
     }
     this.#after(this.#delay(), () => {
       if (from.life !== life || from instanceof Host && !from.agent) return;
