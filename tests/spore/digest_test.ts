@@ -175,6 +175,16 @@ Deno.test("Digest: keys() of a node are those of its children", () => {
   assert.deepEqual(grandchildren.sort(), digest.keys({ zone: 3, node: 1 + 4 }).sort());
 });
 
+Deno.test("placeOf() spreads keys evenly, also such as differ in a digit", () => {
+  for (const name of ["app/key-", "service/web/", "node/12D3KooWARttnwUhRVpbQLkkXbgVgByyWoBxTpdJUi6m7ap7dkqG/"]) {
+    const counts = new Map<number, number>();
+    for (let i = 0; i < 40_960; i++) counts.set(placeOf(name + i), (counts.get(placeOf(name + i)) ?? 0) + 1);
+    // Ten a leaf on average: even as chance would have it.
+    assert.ok(counts.size > 4_080, `${counts.size} leaves used`);
+    assert.ok(Math.max(...counts.values()) < 32, `${Math.max(...counts.values())} in one leaf`);
+  }
+});
+
 Deno.test("packIds() and unpackIds() are inverse", () => {
   const ids = ["0000000000000001", "ffffffff00000000", "89abcdef01234567"];
   assert.deepEqual(unpackIds(packIds(ids)), ids);
