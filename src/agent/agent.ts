@@ -235,10 +235,17 @@ export class Agent {
 
   /** Takes one event and returns what to do, in order. */
   step(event: AgentEvent): AgentEffect[] {
+    return this.steps([event]);
+  }
+
+  /** Takes events that have come together; regular work is done once, behind them. Returns what to do, in order. */
+  steps(events: readonly AgentEvent[]): AgentEffect[] {
     const ctx = this.#ctx;
     ctx.effects = [];
-    this.#tick(event.nowMs);
-    this.#dispatch(event);
+    for (const event of events) {
+      this.#tick(event.nowMs);
+      this.#dispatch(event);
+    }
     this.#work();
     const atMs = ctx.takeWake();
     if (atMs !== undefined) ctx.emit({ type: "wakeAt", atMs });

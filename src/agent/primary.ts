@@ -204,6 +204,8 @@ export class Primary implements Part {
   #wakeMs = Infinity;
   readonly #todo: (RaftEffect | { readonly type: "durable"; readonly seq: number })[] = [];
   #running = false;
+  /** Something is to be stored in this step of the agent. */
+  #storing = false;
   readonly #outboxes = new Map<string, Outbox>();
   readonly #waiting = new Map<number, Waiting>();
   /** Proposals in the log, by index. */
@@ -286,9 +288,10 @@ export class Primary implements Part {
     return this.#store.keys();
   }
 
-  /** When the group was last recovered from a lost majority, as this replica knows; 0 for never. */
-  get recoveredMs(): number {
-    return this.#state?.recoveries.at(-1)?.timeMs ?? 0;
+  /** When the group was last recovered from a lost majority; 0 for never; missing where this replica holds no state. */
+  get recoveredMs(): number | undefined {
+    if (!this.#state || !this.#raft || this.#raft.view.commitIndex === 0) return undefined;
+    return this.#state.recoveries.at(-1)?.timeMs ?? 0;
   }
 
   /**
@@ -344,6 +347,7 @@ export class Primary implements Part {
     let nextMs = Math.min(this.#console.wake(), this.#lead(), this.#client.wake(), this.attestation.wake());
     // The client may have found work for the replica.
     this.#flush();
+    this.#storing = false;
     if (this.#raft) nextMs = Math.min(nextMs, this.#wakeMs);
     if (this.#leavingMs !== undefined) nextMs = Math.min(nextMs, this.#leavingMs + LEAVING_MS);
     return nextMs;
@@ -677,8 +681,9 @@ export class Primary implements Part {
       case "send":
         return this.#send(effect.to, effect.message);
       case "persist": {
-        // What stands before it need not wait for the disk.
-        this.#flush();
+        // What stands before the first one need not wait for the disk; what comes of it does.
+        if (!this.#storing) this.#flush();
+        this.#storing = true;
         const puts = this.#store.puts(effect);
         if (puts.length > 0) ctx.persist(puts);
         for (const one of effect.entries) this.#logBytes += one.kind === "data" ? one.data.length + 64 : 64;

@@ -27,9 +27,42 @@ export function sha256(...parts: readonly Uint8Array[]): Uint8Array {
  * @param parts The parts, in order.
  */
 export function hashParts(domain: string, ...parts: readonly Uint8Array[]): Uint8Array {
-  const framed: Uint8Array[] = [];
-  for (const part of [utf8(domain), ...parts]) framed.push(lengthOf(part), part);
-  return sha256(...framed);
+  const prefix = prefixOf(domain);
+  let size = prefix.length;
+  for (const part of parts) size += 4 + part.length;
+  if (size > JOIN_BYTES_MAX) return sha256(prefix, ...parts.flatMap((part) => [lengthOf(part), part]));
+  // One update of small parts that were joined costs half of many updates.
+  const joined = new Uint8Array(size);
+  joined.set(prefix);
+  let at = prefix.length;
+  for (const { length } of parts) {
+    joined[at] = length >>> 24;
+    joined[at + 1] = length >>> 16;
+    joined[at + 2] = length >>> 8;
+    joined[at + 3] = length;
+    at += 4 + length;
+  }
+  at = prefix.length + 4;
+  for (const part of parts) {
+    joined.set(part, at);
+    at += 4 + part.length;
+  }
+  return new Uint8Array(createHash("sha256").update(joined).digest());
+}
+
+/** Parts of a hash that are joined first. */
+const JOIN_BYTES_MAX = 64 << 10;
+/** Domains behind their length; they are constants of the program, and few. */
+const PREFIXES = new Map<string, Uint8Array>();
+
+function prefixOf(domain: string): Uint8Array {
+  let prefix = PREFIXES.get(domain);
+  if (!prefix) {
+    const name = utf8(domain);
+    prefix = concatBytes(lengthOf(name), name);
+    if (PREFIXES.size < 256) PREFIXES.set(domain, prefix);
+  }
+  return prefix;
 }
 
 /** HMAC-SHA-256 (RFC 2104), 32 bytes. */

@@ -69,13 +69,13 @@ export interface RuntimeOptions {
 export class Runtime {
   readonly #options: RuntimeOptions;
   readonly #queue: AgentEvent[] = [];
-  /** Effects from the first one on that is to be stored. */
-  #held: AgentEffect[] = [];
-  #flushTimer: NodeJS.Immediate | undefined;
-  #flushedMs = -Infinity;
+  /** Events are being handed over. */
+  #turning = false;
+  /** When the last turn ended. */
+  #turnedMs = -Infinity;
+  #timerOfTurn: NodeJS.Immediate | undefined;
   /** Whether an answer is on its way out since the present batch of effects began. */
   #replied = false;
-  #draining = false;
   #stopped = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #settings: NetworkSettings | undefined;
@@ -123,65 +123,47 @@ export class Runtime {
     return this.#queue.length;
   }
 
-  /** Hands an event to the agent and carries out what it wants. */
+  /**
+   * Hands an event to the agent and carries out what it wants: at once, or, while much comes in, together with what
+   * arrives before the program looks at its sockets again. What a turn wants stored is one transaction (group commit).
+   */
   dispatch(event: AgentEvent): void {
     if (this.#stopped) return;
     this.#queue.push(event);
-    if (this.#draining) return;
-    this.#drain(() => {});
-    if (this.#held.length > 0 && !this.#stopped) this.#scheduleFlush();
-    this.#options.changed();
-  }
-
-  /** Does something, then hands over the events that wait, those included that came of it. */
-  #drain(first: () => void): void {
-    this.#draining = true;
-    this.#replied = false;
-    try {
-      first();
-      for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
-        this.#carryOut(this.#options.agent.step(next));
-      }
-    } catch (error) {
-      this.#stopped = true;
-      this.#held = [];
-      this.#options.fatal(error);
-    } finally {
-      this.#draining = false;
-    }
-  }
-
-  /**
-   * Group commit: while much is to be stored, the events that have arrived meanwhile are handed to the agent first, and
-   * what all of them want stored becomes one transaction. A node with little to do does not wait.
-   */
-  #scheduleFlush(): void {
-    const pause = performance.now() - this.#flushedMs > GROUP_PAUSE_MS;
-    if (this.#held.length > HELD_MAX || pause && !this.#flushTimer) return this.#flush();
-    if (this.#flushTimer) return;
-    this.#flushTimer = setImmediate(() => {
-      this.#flushTimer = undefined;
-      this.#flush();
-      this.#options.changed();
+    if (this.#turning) return;
+    const traffic = TRAFFIC.has(event.type) && this.#queue.length < BATCH_MAX;
+    if (!traffic || !this.#timerOfTurn && performance.now() - this.#turnedMs > TURN_PAUSE_MS) return this.#turn();
+    if (this.#timerOfTurn) return;
+    this.#timerOfTurn = setImmediate(() => {
+      this.#timerOfTurn = undefined;
+      this.#turn();
     });
   }
 
-  /** Stores what waits to be stored, all together, then carries out what waited behind it. */
-  #flush(): void {
-    for (let turns = 0; this.#held.length > 0 && !this.#stopped; turns++) {
-      if (turns === FLUSH_TURNS_MAX) return this.#scheduleFlush();
-      const held = this.#held;
-      this.#held = [];
-      this.#drain(() => {
-        const puts = new Map<string, Uint8Array | null>();
-        const effects = flattened(held, puts);
-        // Synchronous and durable: what follows may rely on it. A disk that fails ends the program here, before
-        // anything that depends on it has left.
-        if (puts.size > 0) this.#options.store.apply([...puts]);
-        this.#flushedMs = performance.now();
-        for (const effect of effects) this.#run(effect);
-      });
+  /** Hands over what waits, stores, and carries out; then the same with what came of it, a few times. */
+  #turn(): void {
+    this.#turning = true;
+    try {
+      for (let rounds = 0; this.#queue.length > 0 && !this.#stopped; rounds++) {
+        if (rounds === ROUNDS_MAX) {
+          // The sockets are next; what is left comes after them.
+          this.#timerOfTurn = setImmediate(() => {
+            this.#timerOfTurn = undefined;
+            this.#turn();
+          });
+          break;
+        }
+        const effects = this.#options.agent.steps(this.#queue.splice(0, BATCH_MAX));
+        this.#carryOut(effects);
+      }
+    } catch (error) {
+      this.#stopped = true;
+      this.#options.fatal(error);
+    } finally {
+      this.#turning = false;
+      this.#turnedMs = performance.now();
     }
+    this.#options.changed();
   }
 
   /** Asks the agent; resolves with its answer or rejects with a {@linkcode ControlFailed}. */
@@ -237,8 +219,9 @@ export class Runtime {
 
   /** Stops timers, discovery and the network. Idempotent. */
   async stop(): Promise<void> {
-    if (!this.#draining) this.#flush();
-    clearImmediate(this.#flushTimer);
+    // What came before it is served.
+    if (this.#queue.length > 0 && !this.#turning) this.#turn();
+    clearImmediate(this.#timerOfTurn);
     this.#stopped = true;
     clearTimeout(this.#timer);
     this.#abort.abort();
@@ -249,15 +232,20 @@ export class Runtime {
     await this.#dropNetwork();
   }
 
+  /** Carries out effects in their order. All that is to be stored is stored at the first place where something is. */
   #carryOut(effects: readonly AgentEffect[]): void {
-    for (const effect of effects) {
-      // What follows something that is to be stored waits for it, whichever step it is of.
-      if (this.#held.length > 0 || effect.type === "persist") this.#held.push(effect);
-      else this.#run(effect);
-    }
+    const first = effects.findIndex((one) => one.type === "persist");
+    if (first < 0) return effects.forEach((one) => this.#run(one as Done));
+    for (const effect of effects.slice(0, first)) this.#run(effect as Done);
+    const puts = new Map<string, Uint8Array | null>();
+    const rest = flattened(effects.slice(first), puts);
+    // Synchronous and durable: what follows may rely on it. A disk that fails ends the program here, before anything
+    // that depends on it has left.
+    if (puts.size > 0) this.#options.store.apply([...puts]);
+    for (const effect of rest) this.#run(effect);
   }
 
-  #run(effect: Exclude<AgentEffect, { readonly type: "persist" }>): void {
+  #run(effect: Done): void {
     const { log, audit } = this.#options;
     const nowMs = this.#options.now();
     switch (effect.type) {
@@ -552,18 +540,23 @@ export class Runtime {
   }
 }
 
-/** After so long without storing anything a node stores at once. */
-const GROUP_PAUSE_MS = 2;
-/** Effects that wait; past it they wait no longer. */
-const HELD_MAX = 4_096;
-/** Rounds of storing before the program looks at its sockets again. */
-const FLUSH_TURNS_MAX = 4;
+/** After so long without an event a node takes the next one at once. */
+const TURN_PAUSE_MS = 2;
+/** Events that may wait for more of their kind. */
+const TRAFFIC: ReadonlySet<AgentEvent["type"]> = new Set(["inbound", "datagram", "call-done", "control"]);
+/** Events that are handed over together. */
+const BATCH_MAX = 128;
+/** Times that events which came of others are handed over before the program looks at its sockets. */
+const ROUNDS_MAX = 8;
+
+/** What is left to carry out when all is stored. */
+type Done = Exclude<AgentEffect, { readonly type: "persist" }>;
 
 /** Effects in their order without those that store, whose puts are taken out: the last one for a key counts. */
 function flattened(
   effects: readonly AgentEffect[],
   puts: Map<string, Uint8Array | null>,
-): Exclude<AgentEffect, { readonly type: "persist" }>[] {
+): Done[] {
   return effects.flatMap((effect) => {
     if (effect.type !== "persist") return [effect];
     for (const [key, value] of effect.puts) puts.set(key, value);

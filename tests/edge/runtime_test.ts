@@ -401,6 +401,7 @@ Deno.test("[10.5e] thousands of calls that are cancelled at once leave nothing b
   }
   const ends = await Promise.all(served);
   assert.equal(ends.length, 5_000, "each has ended");
+  await settle();
   assert.equal(rig.runtime.queued, 0);
   assert.deepEqual(rig.fatal, []);
 });
