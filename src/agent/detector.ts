@@ -28,6 +28,8 @@ export const SWIM_DATAGRAM = 0x53;
 const INCARNATION_KEY = "swim/incarnation";
 /** Signed news is about now: older, or of a clock that is further off, it counts no longer. */
 const NEWS_MS = 5 * 60_000;
+/** A channel to a node that has been dead for so long is closed, so that it is dialed anew. */
+const HANG_UP_MS = 10_000;
 /** Other traffic is reported to the core no more often. */
 const HEARD_EVERY_MS = 250;
 const NEWS_TYPE = "health/1";
@@ -61,6 +63,8 @@ export class Detector implements Part {
   /** Channels that the core counts as open. */
   readonly #channels = new Set<string>();
   readonly #heardMs = new Map<string, number>();
+  /** When channels to the dead are closed. */
+  readonly #hangUpMs = new Map<string, number>();
 
   constructor(readonly ctx: Context, entries: ReadonlyMap<string, Uint8Array>, readonly ports: DetectorPorts) {
     const stored = entries.get(INCARNATION_KEY);
@@ -87,6 +91,7 @@ export class Detector implements Part {
     this.#wakeMs = Infinity;
     this.#channels.clear();
     this.#heardMs.clear();
+    this.#hangUpMs.clear();
   }
 
   keys(): readonly string[] {
@@ -142,6 +147,7 @@ export class Detector implements Part {
 
   sessionDown(nodeId: string, reason: string): void {
     this.#heardMs.delete(nodeId);
+    this.#hangUpMs.delete(nodeId);
     if (!this.#channels.delete(nodeId)) return;
     const id = this.#handles.get(nodeId);
     if (id) this.#feed({ type: "channel-down", nowMs: this.ctx.nowMs, id, hint: hintOf(reason) });
@@ -151,12 +157,19 @@ export class Detector implements Part {
     if (!this.#swim) return Infinity;
     this.#syncView();
     this.#syncChannels();
-    if (this.ctx.nowMs >= this.#wakeMs) this.#feed({ type: "wake", nowMs: this.ctx.nowMs });
-    return this.#wakeMs;
+    const { nowMs } = this.ctx;
+    if (nowMs >= this.#wakeMs) this.#feed({ type: "wake", nowMs });
+    for (const [nodeId, atMs] of this.#hangUpMs) {
+      if (nowMs < atMs) continue;
+      this.#hangUpMs.delete(nodeId);
+      this.ctx.emit({ type: "hang-up", nodeId, reason: "dead" });
+    }
+    return Math.min(this.#wakeMs, ...this.#hangUpMs.values());
   }
 
   clockSetBack(): void {
     this.#heardMs.clear();
+    for (const nodeId of this.#hangUpMs.keys()) this.#hangUpMs.set(nodeId, this.ctx.nowMs + HANG_UP_MS);
     this.#feed({ type: "clock-set-back", nowMs: this.ctx.nowMs });
   }
 
@@ -258,6 +271,8 @@ export class Detector implements Part {
     if (!member) return;
     if (!ctx.state.members.observe(nodeId, effect, ctx.nowMs)) return;
     if (effect.state !== "alive") this.ports.doubted?.(nodeId);
+    if (effect.state === "dead" && this.#channels.has(nodeId)) this.#hangUpMs.set(nodeId, ctx.nowMs + HANG_UP_MS);
+    else this.#hangUpMs.delete(nodeId);
     const { name } = member.membership;
     const fields = { node: nodeId, reason: effect.reason };
     if (effect.state === "alive") {
