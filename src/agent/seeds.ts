@@ -193,8 +193,8 @@ export interface SeedsOptions {
   readonly members: () => readonly Member[];
   /** The chain was replaced: what rests on the old one is void. */
   readonly replaced: (newPrimary: boolean) => void;
-  /** When the Primary Spore was last recovered from a lost majority, as this node knows; 0 for never. */
-  readonly recoveredMs: () => number;
+  /** When the Primary Spore was last recovered from a lost majority; 0 for never; missing where that is not known. */
+  readonly recoveredMs: () => number | undefined;
   /** Some moments later: the node has to find the others anew. */
   readonly rejoin: () => void;
 }
@@ -518,12 +518,23 @@ export class Seeds implements Part {
     exchange.replaceChain(chain, fromEpoch);
     const [common] = before.since(fromEpoch - 1);
     const splitMs = common && fromEpoch > 1 ? decodeEpoch(common.payload).createdMs : 0;
-    this.#options.replaced(Math.max(this.#decision?.decision.recoveredMs ?? 0, this.#options.recoveredMs()) > splitMs);
+    this.#options.replaced(this.#otherHistory(splitMs));
     const detail = `epochs ${fromEpoch} to ${before.epoch} replaced by ${fromEpoch} to ${chain.epoch}, from ${from}`;
     ctx.audit("split-resolved", ctx.state.nodeId, detail);
     ctx.log("warn", "split-resolved", `The genesis key has decided for the other half: ${detail}`);
     this.#rejoinAtMs = ctx.nowMs + REJOIN_MS;
     ctx.wakeAt(this.#rejoinAtMs);
+  }
+
+  /**
+   * Whether the Primary Spore of the half that counts has another history than that of this half: it was recovered by
+   * force on one side since the split, and what they know of that differs. Where it is not known, nothing is thrown away.
+   */
+  #otherHistory(splitMs: number): boolean {
+    const theirs = this.#decision?.decision.recoveredMs;
+    if (theirs === undefined) return false;
+    const ours = this.#options.recoveredMs() ?? 0;
+    return theirs !== ours && Math.max(theirs, ours) > splitMs;
   }
 
   #knowledge(): SeedKnowledge {

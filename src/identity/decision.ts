@@ -9,7 +9,7 @@
  */
 
 import { equalBytes } from "../core/bytes.ts";
-import { bytes, record, uint, WireError } from "../core/codec.ts";
+import { bytes, optional, record, uint, WireError } from "../core/codec.ts";
 import type { KeyPair } from "../core/crypto.ts";
 import { type Envelope, openEnvelope, sealEnvelope } from "../core/envelope.ts";
 import { EPOCHS_MAX } from "./authority.ts";
@@ -24,14 +24,15 @@ export interface Decision {
   readonly seq: number;
   /**
    * When the Primary Spore of the half that counts was last recovered from a lost majority, milliseconds since the
-   * epoch; 0 for never. What the other half's replicas hold of a later time is of another history then.
+   * epoch; 0 for never; missing where the node that decided held no state of it. It tells the other half whether its
+   * replicas are of the same history.
    */
-  readonly recoveredMs: number;
+  readonly recoveredMs?: number | undefined;
 }
 
 const TYPE = "decision/1";
 
-const readDecision = record({ e: uint(EPOCHS_MAX, 1), h: bytes({ length: 32 }), q: uint(), r: uint() });
+const readDecision = record({ e: uint(EPOCHS_MAX, 1), h: bytes({ length: 32 }), q: uint(), r: optional(uint()) });
 
 /** Signs a decision with the genesis key. */
 export function sealDecision(decision: Decision, networkId: Uint8Array, genesis: KeyPair): Envelope {
@@ -50,5 +51,5 @@ export function openDecision(envelope: Envelope, networkId: Uint8Array, genesisK
     throw new WireError("Cannot open decision: it is not signed by the genesis key");
   }
   const read = openEnvelope(envelope, { type: TYPE, networkId, reader: readDecision });
-  return { epoch: read.e, hash: read.h, seq: read.q, recoveredMs: read.r };
+  return { epoch: read.e, hash: read.h, seq: read.q, ...(read.r === undefined ? {} : { recoveredMs: read.r }) };
 }

@@ -458,3 +458,76 @@ Deno.test("[3.2b] a split with the genesis key on both sides: a Master Seed of t
   assert.equal(toHex(chainOf(left).head), toHex(chainOf(beta).head));
   assert.equal(world.status(left).seeds!.decision!.epoch, planned.epoch);
 });
+
+/** Three voters, cut into one and two; both halves go on, the one alone by force. */
+function twoHistories(seed: number) {
+  const net = new Net(seed);
+  const { world, founder } = net;
+  net.checkers.forksExpected = true;
+  const pair = ["beta", "gamma"].map((name) => net.join(name, { as: "sclerotium" })) as [Host, Host];
+  world.until("three vote", () =>
+    [founder, ...pair].every((one) => {
+      const view = one.view.primary;
+      return view?.configCommitted && view.config.votersOutgoing.length === 0 && view.config.voters.length === 3;
+    }), 600_000);
+  const genesisSeed = founder.view.state.genesisPair!.seed;
+  world.cut([founder], pair);
+  world.run(60_000);
+  const names = pair.map((one) => one.name);
+  // From here on there are two histories, which is what the operators take upon themselves.
+  for (const one of net.checkers.raft.values()) one.check = () => undefined;
+  world.ask(founder, { verb: "authority-recover", without: pair.map((one) => one.nodeId) });
+  world.ask(founder, { verb: "primary-recover", without: names });
+  world.ask(pair[0], { verb: "authority-recover", without: [founder.nodeId], genesisSeed });
+  const put = (host: Host, key: string) =>
+    world.until(
+      `${host.name} writes`,
+      () => world.control(host, { verb: "primary-put", key, value: "said" }).ok,
+      120_000,
+    );
+  put(founder, "app/left");
+  put(pair[0], "app/right");
+  world.run(5_000);
+  return { net, world, founder, pair, genesisSeed, put };
+}
+
+/** Waits until three vote in one group, and returns what each of them has under a key. */
+function together(net: Net, hosts: readonly Host[], key: string): readonly (string | undefined)[] {
+  const { world } = net;
+  world.until(
+    "one group of three",
+    () =>
+      new Set(hosts.map((one) => toHex(chainOf(one).head))).size === 1 &&
+      new Set(hosts.map((one) => one.view.primary?.config.voters.join())).size === 1 &&
+      hosts.every((one) => one.view.primary?.config.voters.length === 3),
+    1_200_000,
+  );
+  return hosts.map((host) => {
+    const got = world.ask<{ versions: { value?: string }[] }>(host, { verb: "primary-get", key });
+    return got.versions[0]?.value;
+  });
+}
+
+Deno.test("[3.2b] two histories of the Primary Spore: that of the half that was decided for stays, whichever was recovered by force", () => {
+  {
+    const { net, world, founder, pair, genesisSeed, put } = twoHistories(21);
+    const { text } = world.ask<Exported>(pair[0], { verb: "seed-decide", genesisSeed });
+    world.ask(founder, { verb: "seed-import", text });
+    world.run(5_000);
+    world.heal();
+    assert.deepEqual(together(net, [founder, ...pair], "app/right"), ["said", "said", "said"]);
+    assert.deepEqual(together(net, [founder, ...pair], "app/left"), [undefined, undefined, undefined]);
+    put(founder, "app/after");
+  }
+  {
+    const { net, world, founder, pair, put } = twoHistories(22);
+    const { text } = world.ask<Exported>(founder, { verb: "seed-decide" });
+    // One of them is told, and passes it on.
+    world.ask(pair[1], { verb: "seed-import", text });
+    world.until("both went over", () => pair.every((one) => chainOf(one).epoch === chainOf(founder).epoch), 30_000);
+    world.heal();
+    assert.deepEqual(together(net, [founder, ...pair], "app/left"), ["said", "said", "said"]);
+    assert.deepEqual(together(net, [founder, ...pair], "app/right"), [undefined, undefined, undefined]);
+    put(pair[0], "app/after");
+  }
+});
