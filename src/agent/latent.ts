@@ -50,7 +50,18 @@ import type { PeerView } from "./effects.ts";
 import { PeerBudget } from "./latent_budget.ts";
 import { Confirmations, type Suspect } from "./latent_confirm.ts";
 import { SporeConsole, type SporePage, type SporeQuestion } from "./latent_console.ts";
-import { loadSpores, ownKey, ownPut, type OwnWord, sporePut, storeKey, WriteBehind } from "./latent_store.ts";
+import {
+  evidenceKey,
+  evidencePut,
+  isSporeKey,
+  loadSpores,
+  ownKey,
+  ownPut,
+  type OwnWord,
+  sporePut,
+  storeKey,
+  WriteBehind,
+} from "./latent_store.ts";
 import { SporeSync, type SyncReport } from "./latent_sync.ts";
 import type { Part } from "./part.ts";
 import type { SporesStatus } from "./status.ts";
@@ -148,7 +159,7 @@ export class Latent implements Part {
 
   /** @param entries The whole store. */
   constructor(readonly ctx: Context, entries: ReadonlyMap<string, Uint8Array>) {
-    this.#entries = [...entries].filter(([name]) => name.startsWith("spore/") || name.startsWith("spore-own/"));
+    this.#entries = [...entries].filter(([name]) => isSporeKey(name));
     this.#confirmations = new Confirmations(ctx, (suspect) => this.#settled(suspect));
     this.#console = new SporeConsole(ctx, {
       table: this.#table,
@@ -310,7 +321,8 @@ export class Latent implements Part {
   }
 
   start(): void {
-    const { versions, own, unreadable } = loadSpores(this.#entries);
+    const { versions, own, evidence, unreadable } = loadSpores(this.#entries);
+    this.#evidence.push(...evidence);
     this.#entries = [];
     this.#table.clear();
     for (const one of versions) this.#table.merge(one, this.ctx.nowMs);
@@ -341,6 +353,7 @@ export class Latent implements Part {
 
   keys(): readonly string[] {
     return [
+      ...this.#evidence.map(evidenceKey),
       ...this.#table.keys("").map(storeKey),
       ...[...this.#own.keys()].map(ownKey),
       ...this.#entries.map(([k]) => k),
@@ -558,7 +571,9 @@ export class Latent implements Part {
     this.#conductOf(pair.author).equivocated += 1;
     this.#refuse("spore-equivocation", pair.author);
     this.ctx.audit("spore-equivocation", pair.author, `two words under "${pair.key}", number ${pair.seq}`);
-    if (this.#evidence.length < LIMITS.sporeEvidenceMax) this.#evidence.push(pair);
+    if (this.#evidence.length >= LIMITS.sporeEvidenceMax) return;
+    this.#evidence.push(pair);
+    this.ctx.persist([evidencePut(pair)]);
   }
 
   #settled(suspect: Suspect): void {
@@ -679,11 +694,11 @@ export class Latent implements Part {
       this.#touched(key);
     }
     if (this.#confirmations.size === 0) return;
-    // A clock that was behind has caught up: what was ahead of it is a word like any other.
+    // A clock that was behind has caught up: what was ahead of it is a word like any other, unless it was denied.
     const due = this.#confirmations.all().filter((one) =>
       one.suspicion === "future" && one.version.spore.record.seq <= ctx.nowMs + CLOCK_SKEW_MS
     );
-    for (const one of due) this.#merge(one.version, one.version.spore.author);
+    for (const one of due) if (one.state !== "denied") this.#merge(one.version, one.version.spore.author);
     this.#confirmations.keep((one) => {
       if (due.includes(one)) return false;
       const { key, seq } = one.version.spore.record;

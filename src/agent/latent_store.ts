@@ -25,6 +25,7 @@ import { ownerOf, readKey } from "../spore/keys.ts";
 import { readVersion, versionValue } from "../spore/messages.ts";
 import { readSpore } from "../spore/record.ts";
 import type { Version } from "../spore/table.ts";
+import { type Equivocation, equivocationOf } from "../spore/validation.ts";
 import type { Put } from "./state.ts";
 
 /** What this node has said itself and keeps saying. */
@@ -63,10 +64,21 @@ export function ownKey(key: string): string {
   return `spore-own/${nameOf(key)}`;
 }
 
+/** Key of the store for what shows that an author said two things at once. */
+export function evidenceKey(one: Equivocation): string {
+  return `spore-evidence/${toHex(one.words[0].hash.subarray(0, 16))}`;
+}
+
+/** Whether a key of the store belongs to spores. */
+export function isSporeKey(name: string): boolean {
+  return name.startsWith("spore/") || name.startsWith("spore-own/") || name.startsWith("spore-evidence/");
+}
+
 /** What the store holds of spores. */
 export interface StoredSpores {
   readonly versions: readonly Version[];
   readonly own: readonly OwnWord[];
+  readonly evidence: readonly Equivocation[];
   /** Entries that do not read, and are to be deleted. */
   readonly unreadable: readonly string[];
 }
@@ -75,13 +87,16 @@ export interface StoredSpores {
 export function loadSpores(entries: Iterable<readonly [string, Uint8Array]>): StoredSpores {
   const versions: Version[] = [];
   const own: OwnWord[] = [];
+  const evidence: Equivocation[] = [];
   const unreadable: string[] = [];
   for (const [name, value] of entries) {
     try {
-      if (name.startsWith("spore/")) {
-        const { v, s } = decodeAs(value, readStored);
-        if (!equalBytes(s, checkOf(v))) throw new WireError(`Cannot read "${name}": it was changed`);
-        for (const { envelope, proof } of readVersions(v, name)) versions.push({ spore: readSpore(envelope), proof });
+      if (name.startsWith("spore/")) versions.push(...readChecked(name, value));
+      else if (name.startsWith("spore-evidence/")) {
+        const [a, b] = readChecked(name, value);
+        const pair = a && b && equivocationOf(a.spore, b.spore);
+        if (!pair) throw new WireError(`Cannot read "${name}": it shows nothing`);
+        evidence.push(pair);
       } else if (name.startsWith("spore-own/")) {
         const { k, n, t, r } = decodeAs(value, readOwn);
         own.push({ key: k, seq: n, ttlMs: t, refresh: r });
@@ -91,7 +106,12 @@ export function loadSpores(entries: Iterable<readonly [string, Uint8Array]>): St
       unreadable.push(name);
     }
   }
-  return { versions, own, unreadable };
+  return { versions, own, evidence, unreadable };
+}
+
+/** The write for evidence. */
+export function evidencePut(one: Equivocation): Put {
+  return [evidenceKey(one), storedBytes(one.words.map((spore) => ({ spore, proof: undefined })))];
 }
 
 /** The write for an own word. */
@@ -103,8 +123,18 @@ export function ownPut(one: OwnWord): Put {
 export function sporePut(key: string, versions: readonly Version[], nowMs: number): Put {
   const kept = versions.filter((one) => isWorth(one, nowMs));
   if (kept.length === 0) return [storeKey(key), null];
-  const v = kept.map(versionValue);
-  return [storeKey(key), encodeCbor({ v, s: checkOf(v) })];
+  return [storeKey(key), storedBytes(kept)];
+}
+
+function storedBytes(versions: readonly Version[]): Uint8Array {
+  const v = versions.map(versionValue);
+  return encodeCbor({ v, s: checkOf(v) });
+}
+
+function readChecked(name: string, value: Uint8Array): Version[] {
+  const { v, s } = decodeAs(value, readStored);
+  if (!equalBytes(s, checkOf(v))) throw new WireError(`Cannot read "${name}": it was changed`);
+  return readVersions(v, name).map(({ envelope, proof }) => ({ spore: readSpore(envelope), proof }));
 }
 
 function checkOf(stored: CborValue): Uint8Array {

@@ -242,13 +242,25 @@ Deno.test("[3.4c] Latent: whom nobody can ask about is not used", () => {
 Deno.test("[3.4c] Latent: what is dated ahead waits, is told to nobody, and counts once its time has come", () => {
   const { world, alpha, others: [beta, gamma] } = forest("beta", "gamma");
   const ahead = word(beta!, beta!, { key: "app/ahead", seq: world.nowMs + 3_600_000 });
-  push(gamma!, beta!, bare(ahead));
+  beta!.kill();
+  world.run(1_000);
+  push(gamma!, alpha, bare(ahead));
   world.run(5_000);
   assert.equal(value(gamma!, "app/ahead"), undefined);
   assert.equal(value(alpha, "app/ahead"), undefined);
-  assert.equal(spores(gamma!).suspects.denied, 1, "beta did not say it, as far as it knows");
+  assert.equal(spores(gamma!).suspects.unanswered, 1);
   world.run(3_600_000);
   assert.equal(value(gamma!, "app/ahead"), "a");
+  assert.equal(spores(gamma!).suspects.unanswered, 0);
+});
+
+Deno.test("[3.4c] Latent: what is dated ahead and was denied does not count when its time has come", () => {
+  const { world, others: [beta, gamma] } = forest("beta", "gamma");
+  push(gamma!, beta!, bare(word(beta!, beta!, { key: "app/ahead", seq: world.nowMs + 3_600_000 })));
+  world.run(5_000);
+  assert.equal(spores(gamma!).suspects.denied, 1, "beta did not say it, as far as it knows");
+  world.run(3_600_000);
+  assert.equal(value(gamma!, "app/ahead"), undefined);
   assert.equal(spores(gamma!).suspects.denied, 0);
 });
 
@@ -277,6 +289,13 @@ Deno.test("[3.4b] Latent: two words under one number are evidence, kept and told
   push(gamma!, beta!, bare(b!));
   assert.equal(spores(gamma!).equivocations, 1);
   assert.equal(gamma!.lines(/AUDIT spore-equivocation/).length, 1);
+  // It is not forgotten over a restart.
+  gamma!.kill();
+  gamma!.boot();
+  gamma!.world.run(20_000);
+  assert.equal(spores(gamma!).equivocations, 1);
+  const [pair] = loadSpores(gamma!.store).evidence;
+  assert.deepEqual([pair?.author, pair?.words.length], [beta!.id, 2]);
 });
 
 Deno.test("[3.4e] Latent: the words of a removed node go everywhere, what the primaries hold of it stays", () => {
