@@ -5,17 +5,17 @@
  * @module
  */
 
-import { type CborValue, decodeAs, encodeCbor, type Reader, record, uint, WireError } from "../core/codec.ts";
-import { type Envelope, envelopeValue, openEnvelope, readEnvelope, sealEnvelope } from "../core/envelope.ts";
+import { type CborValue, decodeAs, encodeCbor, uint, WireError } from "../core/codec.ts";
+import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
 import { nodeIdOf } from "../core/ids.ts";
 import { type ChannelHint, Swim, type SwimEffect, type SwimEvent } from "../membership/swim.ts";
 import {
   decodeSwim,
-  decodeUpdates,
   encodeSwim,
-  encodeUpdates,
   handleOf,
   INCARNATION_MAX,
+  openNews,
+  sealNews,
   type SwimUpdate,
 } from "../membership/swim_messages.ts";
 import { type Context, Refusal } from "./context.ts";
@@ -32,7 +32,6 @@ const NEWS_MS = 5 * 60_000;
 const HANG_UP_MS = 10_000;
 /** Other traffic is reported to the core no more often. */
 const HEARD_EVERY_MS = 250;
-const NEWS_TYPE = "health/1";
 
 /** What it needs of the other parts. */
 export interface DetectorPorts {
@@ -238,7 +237,7 @@ export class Detector implements Part {
           this.#fallback(effect.to, effect.timeoutMs);
           break;
         case "publish":
-          this.ports.publish(sealNews(effect.updates, ctx));
+          this.ports.publish(encodeCbor(envelopeValue(this.#seal(effect.updates))));
           break;
         case "observe":
           this.#observe(effect);
@@ -252,6 +251,12 @@ export class Detector implements Part {
           break;
       }
     }
+  }
+
+  /** Signs what this node says of others or of itself. */
+  #seal(updates: readonly SwimUpdate[]): Envelope {
+    const { state, nowMs } = this.ctx;
+    return sealNews({ atMs: nowMs, updates }, state.networkId, state.keyPair);
   }
 
   #fallback(id: string, timeoutMs: number): void {
@@ -298,27 +303,4 @@ function hintOf(reason: string): ChannelHint {
     default:
       return "none";
   }
-}
-
-const readUpdateBytes: Reader<readonly SwimUpdate[]> = (value, path) => {
-  if (!(value instanceof Uint8Array)) throw new WireError(`Cannot read ${path}: wanted bytes`);
-  return decodeUpdates(value);
-};
-const readNews = record({ t: uint(), u: readUpdateBytes });
-
-/** Signs what this node says of others or of itself. */
-function sealNews(updates: readonly SwimUpdate[], ctx: Context): Uint8Array {
-  const { state, nowMs } = ctx;
-  return encodeCbor(envelopeValue(sealEnvelope(
-    { t: nowMs, u: encodeUpdates(updates) },
-    { type: NEWS_TYPE, networkId: state.networkId, signer: state.keyPair },
-  )));
-}
-
-function openNews(
-  envelope: Envelope,
-  networkId: Uint8Array,
-): { readonly atMs: number; readonly updates: readonly SwimUpdate[] } {
-  const { t, u } = openEnvelope(envelope, { type: NEWS_TYPE, networkId, reader: readNews });
-  return { atMs: t, updates: u };
 }

@@ -15,7 +15,9 @@
  */
 
 import { toHex } from "../core/bytes.ts";
-import { bytes, type CborValue, decodeCbor, encodeCbor, type Reader, uint, WireError } from "../core/codec.ts";
+import { bytes, type CborValue, decodeCbor, encodeCbor, type Reader, record, uint, WireError } from "../core/codec.ts";
+import type { KeyPair } from "../core/crypto.ts";
+import { type Envelope, openEnvelope, sealEnvelope } from "../core/envelope.ts";
 import { LIMITS } from "../core/limits.ts";
 
 /** What a node says of another, or of itself. */
@@ -65,6 +67,7 @@ export const INCARNATION_MAX = 0xffff_ffff;
 /** Longest promise of a next ping, milliseconds. */
 export const NEXT_MS_MAX = 25_500;
 
+const NEWS_TYPE = "health/1";
 const KINDS = ["alive", "suspect", "dead"] as const;
 
 /** The handle of a node with this public key. */
@@ -77,18 +80,27 @@ export function encodeSwim(message: SwimMessage): Uint8Array {
   return encodeCbor(valueOf(message));
 }
 
-/** The bytes of updates by themselves, as they are published. */
-export function encodeUpdates(updates: readonly SwimUpdate[]): Uint8Array {
-  return encodeCbor(updates.map(updateValue));
+/** What a node tells all members, those without a channel to it too. */
+export interface SwimNews {
+  /** Wall clock of who says it, milliseconds since the epoch. */
+  readonly atMs: number;
+  /** On the signer's own authority. */
+  readonly updates: readonly SwimUpdate[];
+}
+
+/** Signs news. */
+export function sealNews(news: SwimNews, networkId: Uint8Array, signer: KeyPair): Envelope {
+  return sealEnvelope({ t: news.atMs, u: news.updates.map(updateValue) }, { type: NEWS_TYPE, networkId, signer });
 }
 
 /**
- * Reads what {@linkcode encodeUpdates} made.
+ * Reads news and checks its signature.
  *
- * @throws {WireError} When it is anything else.
+ * @throws {WireError} When it is malformed or not validly signed in this network.
  */
-export function decodeUpdates(input: Uint8Array): readonly SwimUpdate[] {
-  return readUpdates(decodeCbor(input, LIMITS.datagramBytesMax), "updates");
+export function openNews(envelope: Envelope, networkId: Uint8Array): SwimNews {
+  const { t, u } = openEnvelope(envelope, { type: NEWS_TYPE, networkId, reader: readNews });
+  return { atMs: t, updates: u };
 }
 
 /**
@@ -208,3 +220,5 @@ function items(value: CborValue | undefined, path: string): readonly CborValue[]
   if (!Array.isArray(value)) throw new WireError(`Cannot read ${path}: wanted an array`);
   return value;
 }
+
+const readNews = record({ t: uint(), u: readUpdates });

@@ -30,6 +30,15 @@ import { createInvite, formatInvite, parseInvite } from "../../src/identity/invi
 import { proveFactor, transcriptHash, verifyFactor } from "../../src/identity/join_proof.ts";
 import { createRevocation, openRevocation, RevocationSet } from "../../src/identity/revocation.ts";
 import { openMember, sealMember } from "../../src/membership/record.ts";
+import {
+  decodeSwim,
+  encodeSwim,
+  handleOf,
+  openNews,
+  sealNews,
+  type SwimMessage,
+  type SwimUpdate,
+} from "../../src/membership/swim_messages.ts";
 import { configOf } from "../../src/raft/config.ts";
 import {
   decodeEntry,
@@ -122,6 +131,19 @@ const INVITE = createInvite({
   expiresMs: START_MS + 86_400_000,
   approval: true,
 });
+const SWIM_UPDATES: readonly SwimUpdate[] = [
+  { kind: "alive", subject: handleOf(NODE.publicKey), incarnation: 3 },
+  { kind: "suspect", subject: handleOf(ISSUER.publicKey), incarnation: 70_000, accuser: handleOf(NODE.publicKey) },
+  { kind: "dead", subject: handleOf(ISSUER.publicKey), incarnation: 0 },
+];
+const SWIM_MESSAGES: readonly SwimMessage[] = [
+  { type: "ping", seq: 65_535, incarnation: 3, nextMs: 1_000, updates: SWIM_UPDATES },
+  { type: "ack", seq: 1, incarnation: 300, updates: [] },
+  { type: "ping-req", seq: 24, target: handleOf(ISSUER.publicKey), updates: SWIM_UPDATES.slice(0, 1) },
+  { type: "indirect-ack", seq: 24 },
+  { type: "nack", seq: 24, tried: true },
+  { type: "news", updates: SWIM_UPDATES.slice(2) },
+];
 const MEMBER = {
   seq: 7,
   name: "spruce",
@@ -425,6 +447,18 @@ const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly 
     read: (vector) => {
       assert.deepEqual(decodeFrame(bytesIn(vector, "frame")), GOSSIP_FRAME);
       assert.equal(vector.id, toHex(idBytes(messageId(GOSSIP_FRAME.messages[0]!))));
+    },
+  },
+  swim: {
+    write: () => Object.fromEntries(SWIM_MESSAGES.map((one) => [one.type, toHex(encodeSwim(one))])),
+    read: (vector) => {
+      for (const one of SWIM_MESSAGES) assert.deepEqual(decodeSwim(bytesIn(vector, one.type)), one);
+    },
+  },
+  swim_news: {
+    write: () => wire(sealNews({ atMs: START_MS, updates: SWIM_UPDATES }, NETWORK_ID, NODE)),
+    read: (vector) => {
+      assert.deepEqual(openNews(envelopeIn(vector), NETWORK_ID), { atMs: START_MS, updates: SWIM_UPDATES });
     },
   },
   assignment: {
