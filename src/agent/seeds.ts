@@ -218,25 +218,37 @@ export class Seeds implements Part {
   /** Bundles whose records are being taken, oldest first. */
   readonly #jobs: { readonly records: readonly BundleRecord[]; readonly taken: Taken; at: number }[] = [];
   #rejoinAtMs = Infinity;
+  /** Why what was stored could not be read. A node goes on without: seeds can be read again. */
+  #unreadable: string | undefined;
 
   constructor(options: SeedsOptions) {
     this.#options = options;
     const stored = options.entries.get(KEY);
     const decision = options.entries.get(KEY_DECISION);
     const genesis = options.ctx.state.network?.genesis?.record;
-    if (stored) {
-      const { o, s } = decodeAs(stored, readStored);
-      this.#ownSeq = o;
-      this.#seen = new Map(s);
-    }
-    if (decision && genesis) {
-      const envelope = decodeAs(decision, readEnvelope);
-      const opened = openDecision(envelope, options.ctx.state.networkId, genesis.genesisKey);
-      this.#decision = { decision: opened, envelope };
+    try {
+      if (stored) {
+        const { o, s } = decodeAs(stored, readStored);
+        this.#ownSeq = o;
+        this.#seen = new Map(s);
+      }
+      if (decision && genesis) {
+        const envelope = decodeAs(decision, readEnvelope);
+        const opened = openDecision(envelope, options.ctx.state.networkId, genesis.genesisKey);
+        this.#decision = { decision: opened, envelope };
+      }
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.#unreadable = error.message;
     }
   }
 
   start(): void {
+    if (this.#unreadable !== undefined) {
+      const message = `What was known of seeds cannot be read, an older one may pass once: ${this.#unreadable}`;
+      this.#options.ctx.log("error", "seeds-unreadable", message);
+      this.#unreadable = undefined;
+    }
     const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
     for (const { content, from } of waiting) this.take(content, from);

@@ -247,6 +247,12 @@ Deno.test("[3.2d] a lower number than one that was seen is a rollback, over rest
   net.world.ask(member, { verb: "seed-import", text: first.text, force: true });
   assert.ok(find(net, member, first.text).ok, "that is the number now");
   assert.match(member.audits.findLast((one) => one.action === "seed-imported")!.detail, /forced below/);
+  // A store that is damaged there costs the memory, and not the node.
+  member.disk.set("seeds", new Uint8Array([1, 2, 3]));
+  member.disk.set("seed-decision", new Uint8Array([0xff]));
+  net.world.restart(member);
+  net.verified(member);
+  assert.ok(find(net, member, first.text).ok);
   // And the form before bundles.
   const { networkId, keyPair } = net.founder.view.state;
   const document = (seq: number) =>
