@@ -49,6 +49,10 @@ import {
 /** A channel to a member that is no session after so long is worth an introduction of our own. */
 const HALF_MS = 5_000;
 const INTRODUCE = { baseMs: 3_000, maxMs: 120_000 } as const;
+/** More items that were learnt at once are not broadcast one by one. */
+const TELL_MAX = 16;
+/** Members that are compared with instead. */
+const COMPARE_WITH = 3;
 /** Epochs in one broadcast. */
 const EPOCHS_IN_NEWS_MAX = 16;
 /** Time between two digests. */
@@ -103,6 +107,8 @@ export interface News {
 export class Exchange {
   /** When this run of the agent began. */
   startedMs = 0;
+  /** A node has epochs that contradict ours: it may not know of a decision about a split. */
+  contradicted: (nodeId: string) => void = () => {};
   /** A member has shown its credential: told to the parts. */
   sessionUp: (nodeId: string) => void = () => {};
   /** Broadcasts a body of news. `has`: a member that has it already. */
@@ -490,7 +496,7 @@ export class Exchange {
     hello: { readonly m: Envelope; readonly c: Envelope; readonly es?: readonly SignedEpoch[] | undefined },
   ): void {
     const { ctx } = this;
-    const fresh = this.#epochs(hello.es ?? []);
+    const fresh = this.#epochs(hello.es ?? [], session.peer.nodeId);
     const verified = verifyCredential(hello.c, {
       chain: this.#chain(),
       revocations: ctx.state.revocations,
@@ -565,8 +571,20 @@ export class Exchange {
     }
     const profile = news.p ? this.#learnProfile(news.p) : undefined;
     const learnt = rows.length > 0 || epochs.length > 0 || revocations.length > 0 || profile !== undefined;
-    if (learnt && tell) this.tell({ rows, epochs, revocations, ...(profile ? { profile } : {}) }, from);
-    return learnt;
+    if (!learnt || !tell) return learnt;
+    const few = rows.length + revocations.length <= TELL_MAX;
+    this.tell({ ...(few ? { rows, revocations } : {}), epochs, ...(profile ? { profile } : {}) }, from);
+    if (!few) this.#compareOn(from);
+    return true;
+  }
+
+  /**
+   * Compares notes with some others, having learnt much at once: either a split has healed, and they lack it as well
+   * and go on in the same way, or this node was away, and their digests cost next to nothing.
+   */
+  #compareOn(from: string): void {
+    const others = this.ctx.memberPeers().filter((one) => one !== from);
+    for (const nodeId of shuffled(others, this.ctx.rng).slice(0, COMPARE_WITH)) this.syncWith(nodeId);
   }
 
   /**
@@ -617,6 +635,7 @@ export class Exchange {
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       this.ctx.refuse("authority-contradiction", error.message);
+      this.contradicted(from);
       return [];
     }
   }

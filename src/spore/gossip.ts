@@ -770,7 +770,10 @@ export class Gossip {
     const links = this.#mesh.get(message.topic);
     if (!links || message.body.length > LIMITS.gossipBodyBytesMax) return;
     const id = messageId(message);
-    if (this.#cache.get(id)) return;
+    const known = this.#cache.get(id);
+    // What this node had ignored it may have found to be good since.
+    if (known && known.state !== "ignored") return;
+    this.#cache.forget(id);
     this.#counters.published += 1;
     this.#wanted.delete(id);
     const entry = this.#cache.add(id, message, undefined, this.#nowMs);

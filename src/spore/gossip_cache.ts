@@ -138,6 +138,11 @@ export class MessageCache {
     if (count > 0) this.#kept = this.#kept.slice(count);
   }
 
+  /** Forgets that a message was refused. */
+  forget(id: MessageId): void {
+    this.#seen.delete(id);
+  }
+
   /** When the next body goes; `Infinity` where there is none. */
   get expiresMs(): number {
     return this.#kept.length === 0 ? Infinity : this.#kept[0]!.keptMs + CACHE_MS;

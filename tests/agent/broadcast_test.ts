@@ -96,6 +96,22 @@ Deno.test("[3.3c] broadcast: meshes form among members, mend when one goes, and 
   assert.ok(spread(net, gone, [...rest, gone], "drained", 5_000) < 300);
 });
 
+Deno.test("[3.3e] broadcast: who learns much at once compares with others, and does not tell it item by item", () => {
+  const { net, hosts } = network(37, 20);
+  const [late, ...others] = hosts.toReversed() as [Host, ...Host[]];
+  net.world.crash(late);
+  net.world.run(30_000);
+  for (const host of others) net.world.ask(host, { verb: "set-mode", mode: "drained" });
+  net.world.run(5_000);
+  // One member is all that it reaches: what the others are comes by comparing with that one.
+  net.world.cut([late], others.filter((one) => one !== net.founder));
+  net.world.boot(late);
+  net.world.until("it knows all", () => others.every((one) => known(late, one) >= known(one, one)), 60_000);
+  const told = late.view.gossip.counters.published;
+  assert.ok(told < 10, `${told} messages of one that has just learnt of 19 changes`);
+  net.world.until("all know it", () => others.every((one) => known(one, late) >= known(late, late)), 10_000);
+});
+
 Deno.test("[3.3e] broadcast: an idle network sends no gossip", () => {
   const { net, hosts } = network(35, 8);
   net.world.run(60_000);

@@ -174,6 +174,16 @@ Deno.test("[3.3b] verdicts that come late, twice or for nothing change nothing",
   assert.throws(() => one.step({ type: "frame", from: "a", bytes: Uint8Array.of(0xff) }), WireError);
 });
 
+Deno.test("[3.3b] what was ignored can be said later on: it may have been found good since", () => {
+  const one = new One("a", "b");
+  one.frame("a", { messages: [news("m")] });
+  one.step({ type: "verdict", id: messageId(news("m")), verdict: "ignore" });
+  const sent = one.step({ type: "publish", ...news("m") });
+  assert.deepEqual(sent.flatMap((effect) => effect.type === "send" ? [effect.to] : []).sort(), ["a", "b"]);
+  assert.deepEqual(one.step({ type: "publish", ...news("m") }), [], "once");
+  assert.deepEqual(one.frame("b", { messages: [news("m")] }).filter((effect) => effect.type === "deliver"), []);
+});
+
 Deno.test("[3.3b] [3.5b] validation that hangs holds so many messages and no more, and is free again when it goes on", () => {
   const one = new One("a", "b");
   for (let i = 0; i < LIMITS.gossipValidatingMax + 50; i++) one.frame(i % 2 ? "a" : "b", { messages: [news(`m${i}`)] });
