@@ -15,6 +15,7 @@
 import { join } from "node:path";
 import { COMPILED, FROM_SOURCE } from "../tests/testkit/program.ts";
 import { PrimaryGroup } from "../tests/testkit/primary_group.ts";
+import { ClientProcess, type WritersRun } from "./client_process.ts";
 import { Etcd } from "./peers/etcd.ts";
 import { median, type Pair, round } from "./processes.ts";
 
@@ -22,61 +23,8 @@ const WRITERS = [1, 10, 100] as const;
 /** Commits per second over etcd's, at least: the bar and the aim by writers. */
 const BARS = { 1: [1, 1.5], 10: [2, 4], 100: [5, 15] } as const;
 
-interface Run {
-  readonly perSecond: number;
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-}
-
 function flag(name: string, missing: number): number {
   return Number(Deno.args.find((one) => one.startsWith(`--${name}=`))?.split("=")[1] ?? missing);
-}
-
-/** A client process that runs one measurement for each line that it gets. */
-class Client implements AsyncDisposable {
-  readonly #child: Deno.ChildProcess;
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #lines: ReadableStreamDefaultReader<string>;
-  #rest = "";
-
-  constructor(script: string, args: readonly string[]) {
-    this.#child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-check", join(import.meta.dirname!, script), ...args],
-      stdin: "piped",
-      stdout: "piped",
-    }).spawn();
-    this.#writer = this.#child.stdin.getWriter();
-    this.#lines = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  }
-
-  /** The next line that is JSON. */
-  async line<T>(): Promise<T> {
-    for (;;) {
-      const end = this.#rest.indexOf("\n");
-      if (end >= 0) {
-        const line = this.#rest.slice(0, end);
-        this.#rest = this.#rest.slice(end + 1);
-        if (line.startsWith("{")) return JSON.parse(line) as T;
-        continue;
-      }
-      const { value, done } = await this.#lines.read();
-      if (done) throw new Error("the client ended");
-      this.#rest += value;
-    }
-  }
-
-  async run(writers: number, runMs: number): Promise<Run> {
-    await this.#writer.write(new TextEncoder().encode(`${writers} ${runMs}\n`));
-    return await this.line<Run>();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#writer.close().catch(() => {});
-    const timer = setTimeout(() => this.#child.kill("SIGKILL"), 5_000);
-    await this.#child.status;
-    clearTimeout(timer);
-    await this.#lines.cancel();
-  }
 }
 
 const [pairs, runMs] = [flag("pairs", 5), flag("ms", 3_000)];
@@ -84,20 +32,21 @@ if (!Deno.env.get("PRIMARY_DIR")) Deno.env.set("PRIMARY_DIR", "/dev/shm");
 const binary = Deno.args.find((one) => one.startsWith("--etcd="))?.slice(7) ?? "etcd";
 await using etcd = await Etcd.start(binary, 3, "/dev/shm");
 await using group = await PrimaryGroup.start(Deno.args.includes("--source") ? FROM_SOURCE : COMPILED, 3);
-await using ours = new Client("raft_net_client.ts", [await group.invite("rhizomorph"), join(group.home, "client")]);
-await ours.line();
-await using reference = etcd ? new Client("peers/etcd_client.ts", etcd.clientUrls) : undefined;
-await reference?.line();
+await using ours = await ClientProcess.start("raft_net_client.ts", [
+  await group.invite("rhizomorph"),
+  join(group.home, "client"),
+]);
+await using reference = etcd ? await ClientProcess.start("peers/etcd_client.ts", etcd.clientUrls) : undefined;
 for (const writers of WRITERS) {
   // The first run is for the optimizing compiler.
-  await ours.run(writers, runMs);
-  await reference?.run(writers, 500);
-  const [own, theirs]: [Run[], Run[]] = [[], []];
+  await ours.ask<WritersRun>(`write ${writers} ${runMs}`);
+  await reference?.ask(`write ${writers} 500`);
+  const [own, theirs]: [WritersRun[], WritersRun[]] = [[], []];
   for (let i = 0; i < pairs; i++) {
-    own.push(await ours.run(writers, runMs));
-    if (reference) theirs.push(await reference.run(writers, runMs));
+    own.push(await ours.ask<WritersRun>(`write ${writers} ${runMs}`));
+    if (reference) theirs.push(await reference.ask<WritersRun>(`write ${writers} ${runMs}`));
   }
-  const of = (runs: readonly Run[], field: keyof Run) => round(median(runs.map((one) => one[field])));
+  const of = (runs: readonly WritersRun[], field: keyof WritersRun) => round(median(runs.map((one) => one[field])));
   const found: Pair[] = theirs.map((one, i) => ({ ours: own[i]!.perSecond, reference: one.perSecond }));
   const ratio = found.length > 0 ? round(median(found.map((one) => one.ours / one.reference))) : undefined;
   const [bar, extreme] = BARS[writers];

@@ -1,12 +1,13 @@
 /**
  * A member that writes to the Primary Spore: the client process of `raft_net.ts`.
  *
- * usage: raft_net_client.ts <invite> <state folder>; then a line `<writers> <milliseconds>` for each run
+ * usage: raft_net_client.ts <invite> <state folder>; then a line `write|chain <writers> <milliseconds>` each
  *
  * @module
  */
 
 import { join } from "node:path";
+import { requestLines, runWriters } from "./client_process.ts";
 import { runNode } from "../src/edge/node.ts";
 import { loopbackConfig } from "../tests/testkit/running_node.ts";
 
@@ -28,34 +29,26 @@ const ended = runNode({
 });
 const node = await listening.promise;
 
-async function put(key: string, value: string): Promise<void> {
-  const answer = await node.control({ verb: "primary-put", key, value });
-  if (!answer.ok) throw new Error(JSON.stringify(answer));
+async function put(key: string, value: string, expect?: number): Promise<number> {
+  const answer = await node.control({ verb: "primary-put", key, value, ...(expect === undefined ? {} : { expect }) });
+  if (answer.ok) return (answer.result as { readonly index: number }).index;
+  throw new Error(JSON.stringify(answer));
 }
 
 while (node.status().bootstrap.stage !== "verified") await new Promise((resolve) => setTimeout(resolve, 100));
 await put("app/bench/ready", "1");
 console.log(JSON.stringify({ ready: true }));
 
-for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-  const [writers, runMs] = text.trim().split(" ").map(Number) as [number, number];
-  const took: number[] = [];
-  const endMs = performance.now() + runMs;
-  const startMs = performance.now();
-  await Promise.all(Array.from({ length: writers }, async (_, w) => {
-    for (let i = 0; performance.now() < endMs; i++) {
-      const atMs = performance.now();
-      await put(`app/bench/${w}`, `${i} `.padEnd(256, "x"));
-      took.push(performance.now() - atMs);
-    }
-  }));
-  const elapsedMs = performance.now() - startMs;
-  took.sort((a, b) => a - b);
-  console.log(JSON.stringify({
-    perSecond: took.length / elapsedMs * 1_000,
-    p50Ms: took[took.length >> 1],
-    p99Ms: took[Math.floor(took.length * 0.99)],
-  }));
+/** Version that each writer has written last. */
+const versions = new Map<number, number>();
+for await (const [what, writers, runMs] of requestLines()) {
+  const run = await runWriters(Number(writers), Number(runMs), async (w, i) => {
+    const value = `${i} `.padEnd(256, "x");
+    if (what === "write") return void await put(`app/bench/${w}`, value);
+    // Each on the condition that the one before is there: an acknowledged write that is lost ends the bench.
+    versions.set(w, await put(`app/chain/${w}`, value, versions.get(w)));
+  });
+  console.log(JSON.stringify(run));
 }
 stop.abort();
 await ended;

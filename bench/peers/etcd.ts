@@ -7,12 +7,13 @@ import { freePort, sleep } from "../processes.ts";
 export class Etcd implements AsyncDisposable {
   readonly clientUrls: readonly string[];
   readonly #dir: string;
-  readonly #children: Deno.ChildProcess[];
+  readonly #commands: readonly Deno.Command[];
+  readonly #children: Deno.ChildProcess[] = [];
 
-  private constructor(dir: string, clientUrls: readonly string[], children: Deno.ChildProcess[]) {
+  private constructor(dir: string, clientUrls: readonly string[], commands: readonly Deno.Command[]) {
     this.#dir = dir;
     this.clientUrls = clientUrls;
-    this.#children = children;
+    this.#commands = commands;
   }
 
   /** Starts a cluster; `undefined` where the program is not there. */
@@ -22,41 +23,76 @@ export class Etcd implements AsyncDisposable {
     const peers = Array.from({ length: count }, (_, i) => `m${i}=http://127.0.0.1:${ports[i]}`).join(",");
     const clientUrls = ports.slice(count).map((port) => `http://127.0.0.1:${port}`);
     const dir = Deno.makeTempDirSync({ dir: parent, prefix: "etcd-" });
-    const children: Deno.ChildProcess[] = [];
+    const commands = clientUrls.map((client, i) => {
+      const peer = `http://127.0.0.1:${ports[i]}`;
+      return new Deno.Command(binary, {
+        args: [
+          ...["--name", `m${i}`, "--data-dir", join(dir, `m${i}`), "--initial-cluster", peers],
+          ...["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer],
+          ...["--listen-client-urls", client, "--advertise-client-urls", client, "--log-level", "error"],
+        ],
+        stdin: "null",
+        stdout: "null",
+        stderr: "null",
+      });
+    });
+    const cluster = new Etcd(dir, clientUrls, commands);
     try {
-      for (let i = 0; i < count; i++) {
-        const [peer, client] = [`http://127.0.0.1:${ports[i]}`, clientUrls[i]!];
-        children.push(
-          new Deno.Command(binary, {
-            args: [
-              ...["--name", `m${i}`, "--data-dir", join(dir, `m${i}`), "--initial-cluster", peers],
-              ...["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer],
-              ...["--listen-client-urls", client, "--advertise-client-urls", client, "--log-level", "error"],
-            ],
-            stdin: "null",
-            stdout: "null",
-            stderr: "null",
-          }).spawn(),
-        );
-      }
+      for (let i = 0; i < count; i++) cluster.restart(i);
     } catch (error) {
-      Deno.removeSync(dir, { recursive: true });
+      await cluster[Symbol.asyncDispose]();
       if (!(error instanceof Deno.errors.NotFound)) throw error;
       console.error(`no "${binary}" here: figures without a reference (Debian: etcd-server, or --etcd=PATH)`);
       return undefined;
     }
-    const cluster = new Etcd(dir, clientUrls, children);
-    for (let tries = 0; tries < 100; tries++) {
-      const healthy = await fetch(`${clientUrls[0]}/health`).then((one) => one.json(), () => ({}));
-      if (healthy.health === "true") return cluster;
+    await cluster.healthy();
+    return cluster;
+  }
+
+  /** Starts a member that does not run. */
+  restart(i: number): void {
+    this.#children[i] = this.#commands[i]!.spawn();
+  }
+
+  /** Kills a member. */
+  async kill(i: number): Promise<void> {
+    this.#children[i]!.kill("SIGKILL");
+    await this.#children[i]!.status;
+  }
+
+  /** Waits until all members are well. */
+  async healthy(): Promise<void> {
+    for (let tries = 0; tries < 200; tries++) {
+      const all = await Promise.all(
+        this.clientUrls.map((url) => fetch(`${url}/health`).then((one) => one.json(), () => ({}))),
+      );
+      if (all.every((one) => one.health === "true")) return;
       await sleep(100);
     }
-    await cluster[Symbol.asyncDispose]();
     throw new Error("etcd does not become healthy");
   }
 
+  /** Number of the member that leads. */
+  async leader(): Promise<number> {
+    for (;;) {
+      const all = await Promise.all(
+        this.clientUrls.map((url) => fetch(`${url}/metrics`).then((one) => one.text(), () => "")),
+      );
+      const found = all.findIndex((one) => /^etcd_server_is_leader 1$/m.test(one));
+      if (found >= 0) return found;
+      await sleep(50);
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const child of this.#children) child.kill("SIGKILL");
+    for (const child of this.#children) {
+      try {
+        child.kill("SIGKILL");
+      } catch (error) {
+        // It has ended already.
+        if (!(error instanceof TypeError)) throw error;
+      }
+    }
     await Promise.all(this.#children.map((child) => child.status));
     Deno.removeSync(this.#dir, { recursive: true });
   }

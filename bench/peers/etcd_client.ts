@@ -2,19 +2,28 @@
  * A client of etcd for `raft_net.ts`: `Put` over gRPC, which is HTTP/2 and some bytes of Protocol Buffers, on ten
  * connections that are spread over the members.
  *
- * usage: etcd_client.ts <url> …; then a line `<writers> <milliseconds>` for each run
+ * usage: etcd_client.ts <url> …; then a line `write <writers> <milliseconds>` each
  *
  * @module
  */
 
 import { Buffer } from "node:buffer";
 import { type ClientHttp2Session, connect } from "node:http2";
+import { requestLines, runWriters } from "../client_process.ts";
 
 const CONNECTIONS = 10;
-const sessions: ClientHttp2Session[] = Array.from(
-  { length: CONNECTIONS },
-  (_, i) => connect(Deno.args[i % Deno.args.length]!),
-);
+/** A member that does not answer for so long is not waited for. */
+const TRY_MS = 1_000;
+const sessions: (ClientHttp2Session | undefined)[] = [];
+
+/** The n-th connection, opened again where it was lost. */
+function session(n: number): ClientHttp2Session {
+  const known = sessions[n];
+  if (known && !known.closed && !known.destroyed) return known;
+  const fresh = connect(Deno.args[n % Deno.args.length]!);
+  fresh.on("error", () => fresh.destroy());
+  return sessions[n] = fresh;
+}
 
 /** `etcdserverpb.PutRequest`: field 1 the key, field 2 the value, both bytes. */
 function putRequest(key: string, value: string): Buffer {
@@ -37,6 +46,7 @@ function field(number: number, value: Buffer): Buffer {
 
 function put(session: ClientHttp2Session, key: string, value: string): Promise<void> {
   return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error("timeout")), TRY_MS);
     const stream = session.request({
       ":method": "POST",
       ":path": "/etcdserverpb.KV/Put",
@@ -46,36 +56,31 @@ function put(session: ClientHttp2Session, key: string, value: string): Promise<v
     let status: string | undefined;
     stream.on("trailers", (trailers) => status = String(trailers["grpc-status"]));
     stream.on("data", () => {});
-    stream.on(
-      "end",
-      () => status === undefined || status === "0" ? resolve() : reject(new Error(`grpc-status ${status}`)),
-    );
+    stream.on("close", () => {
+      clearTimeout(timer);
+      status === "0" ? resolve() : reject(new Error(`grpc-status ${status}`));
+    });
     stream.on("error", reject);
     stream.end(putRequest(key, value));
   });
 }
 
-await put(sessions[0]!, "bench/ready", "1");
-console.log(JSON.stringify({ ready: true }));
-for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-  const [writers, runMs] = text.trim().split(" ").map(Number) as [number, number];
-  const took: number[] = [];
-  const startMs = performance.now();
-  const endMs = startMs + runMs;
-  await Promise.all(Array.from({ length: writers }, async (_, w) => {
-    for (let i = 0; performance.now() < endMs; i++) {
-      const atMs = performance.now();
-      await put(sessions[w % CONNECTIONS]!, `bench/${w}`, `${i} `.padEnd(256, "x"));
-      took.push(performance.now() - atMs);
+/** Writes, on another connection where one fails. */
+async function write(first: number, key: string, value: string): Promise<void> {
+  for (let tries = 0;; tries++) {
+    try {
+      return await put(session((first + tries) % CONNECTIONS), key, value);
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 20));
     }
-  }));
-  const elapsedMs = performance.now() - startMs;
-  took.sort((a, b) => a - b);
-  console.log(JSON.stringify({
-    perSecond: took.length / elapsedMs * 1_000,
-    p50Ms: took[took.length >> 1],
-    p99Ms: took[Math.floor(took.length * 0.99)],
-  }));
+  }
 }
-for (const session of sessions) session.destroy();
+
+await write(0, "bench/ready", "1");
+console.log(JSON.stringify({ ready: true }));
+for await (const [, writers, runMs] of requestLines()) {
+  console.log(JSON.stringify(
+    await runWriters(Number(writers), Number(runMs), (w, i) => write(w, `bench/${w}`, `${i} `.padEnd(256, "x"))),
+  ));
+}
 Deno.exit(0);

@@ -86,6 +86,9 @@ const DATAGRAMS_PER_SECOND = 600;
 const LEAVING_MS = 30_000;
 /** Least time between two tries of a change of the configuration. */
 const POLICY_MS = 500;
+/** Requests that wait for a leader, and for how long. */
+const PARKED_MAX = 256;
+const PARKED_MS = 2_000;
 /** How often a replica that is not known is asked for. */
 const INFO_MS = 2_000;
 /** Bytes of records in one answer to a read. */
@@ -217,6 +220,15 @@ export class Primary implements Part {
     }[]
   >();
   #nextId = 1;
+  /** Requests of others that came while nobody led. */
+  #parked: {
+    readonly requests: readonly ClientRequest[];
+    readonly client: string;
+    /** Another issuer has passed it on already. */
+    readonly passed: boolean;
+    readonly inboundId: number;
+    readonly untilMs: number;
+  }[] = [];
   /** Replicas of other nodes, as they said on the present channel. */
   readonly #replicas = new Map<string, { readonly id: string | undefined; readonly askedMs: number }>();
   /** Since when nodes are reachable, or not. */
@@ -279,6 +291,10 @@ export class Primary implements Part {
     this.#chainEpoch = 0;
     this.#leaderHint = undefined;
     this.#leavingMs = undefined;
+    for (const { inboundId } of this.#parked) {
+      this.#ctx.emit({ type: "reply-error", inboundId, code: "not-issuer", message: "this node runs no replica" });
+    }
+    this.#parked = [];
     this.#console.clear();
     this.#recovery = undefined;
     this.#fencedMs.clear();
@@ -334,6 +350,7 @@ export class Primary implements Part {
     this.attestation.clockSetBack();
     for (const [nodeId, one] of this.#reach) this.#reach.set(nodeId, { ...one, sinceMs: this.#ctx.nowMs });
     this.#console.clockSetBack();
+    this.#parked = this.#parked.map((one) => ({ ...one, untilMs: this.#ctx.nowMs }));
     this.#fencedMs.clear();
   }
 
@@ -344,7 +361,13 @@ export class Primary implements Part {
       this.#wakeMs = Infinity;
       this.#step({ type: "wake", nowMs: ctx.nowMs });
     }
-    let nextMs = Math.min(this.#console.wake(), this.#lead(), this.#client.wake(), this.attestation.wake());
+    let nextMs = Math.min(
+      this.#console.wake(),
+      this.#unpark(),
+      this.#lead(),
+      this.#client.wake(),
+      this.attestation.wake(),
+    );
     // The client may have found work for the replica.
     this.#flush();
     this.#storing = false;
@@ -1203,16 +1226,44 @@ export class Primary implements Part {
       return DEFERRED;
     }
     const leader = this.leader;
+    // While one is being elected the request waits for it: its client would only ask again.
+    if (leader === undefined && this.#parked.length < PARKED_MAX) {
+      this.#parked.push({ requests: b, client, passed: w === 1, inboundId, untilMs: ctx.nowMs + PARKED_MS });
+      return DEFERRED;
+    }
     if (w === 1 || leader === undefined || leader === peer.nodeId || !ctx.sessions.get(leader)?.member) {
       return answerValue({ ok: false, leader });
     }
+    this.#passOn(leader, b, client, inboundId);
+    return DEFERRED;
+  }
+
+  #passOn(leader: string, requests: readonly ClientRequest[], client: string, inboundId: number): void {
     this.#rouse();
-    ctx.call(leader, "primary.propose", { b: requestsValue(b), c: client, w: 1 }, 4_000, (result) => {
+    this.ctx.call(leader, "primary.propose", { b: requestsValue(requests), c: client, w: 1 }, 4_000, (result) => {
       if (result.ok) return this.#reply(inboundId, result.body);
       this.#doubt(leader);
       this.#reply(inboundId, answerValue({ ok: false, leader: undefined }));
     });
-    return DEFERRED;
+  }
+
+  /** Requests that waited for a leader: carried out, passed on, or told that there is none. Returns when to look again. */
+  #unpark(): number {
+    const { ctx } = this;
+    if (this.#parked.length === 0) return Infinity;
+    const leader = this.leader;
+    const parked = this.#parked;
+    this.#parked = [];
+    for (const one of parked) {
+      const { requests, client, inboundId } = one;
+      if (this.leads) this.#propose(requests, client, (answer) => this.#reply(inboundId, answerValue(answer)));
+      else if (leader !== undefined && !one.passed && ctx.sessions.get(leader)?.member) {
+        this.#passOn(leader, requests, client, inboundId);
+      } else if (leader !== undefined || !this.#raft || ctx.nowMs >= one.untilMs) {
+        this.#reply(inboundId, answerValue({ ok: false, leader }));
+      } else this.#parked.push(one);
+    }
+    return Math.min(Infinity, ...this.#parked.map((one) => one.untilMs));
   }
 
   #reply(inboundId: number, value: CborValue): void {
