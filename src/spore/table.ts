@@ -172,6 +172,11 @@ export class SporeTable {
     return this.#bytes;
   }
 
+  /** Bytes that arrays of records take, room that is not used included. */
+  get heldBytes(): number {
+    return this.#arena.heldBytes;
+  }
+
   /** Keys by the tier of their winner. */
   get tiers(): { readonly [T in Tier]: number } {
     return { ...this.#tiers };

@@ -16,6 +16,7 @@ import {
   readDigestAnswer,
 } from "../../src/spore/messages.ts";
 import { type RankStatement, signRank } from "../../src/spore/proof.ts";
+import { packIds, placeOf } from "../../src/spore/digest.ts";
 import { RECORD_LIFE_MS_MAX, sealSpore, type Spore } from "../../src/spore/record.ts";
 import type { Version } from "../../src/spore/table.ts";
 import { invite, join, network, type Node, type World } from "./attack_kit.ts";
@@ -118,6 +119,11 @@ function push(to: Node, from: Node, ...versions: readonly Version[]) {
   return answer;
 }
 
+/** Some minutes ago. */
+const T = -600_000;
+/** What does not compress. */
+const noise = (seed: number) =>
+  Array.from({ length: 220 }, (_, i) => toBase64Url(sha256(utf8(`${seed} ${i}`)).slice(0, 24))).join("");
 const bare = (spore: Spore): Version => ({ spore, proof: undefined });
 
 Deno.test("[3.3b] Latent: what one member says all know, and what it deletes all forget", () => {
@@ -158,7 +164,7 @@ Deno.test("[3.3e] Latent: who comes back after an hour is current within three s
   put(gamma!, "app/deleted", "old");
   world.run(10_000);
   beta!.kill();
-  for (let i = 0; i < 40; i++) put(gamma!, `node/${gamma!.id}/n${i}`, `${i}`);
+  for (let i = 0; i < 40; i++) put(gamma!, `node/${gamma!.id}/n${i}`, `${i} ${noise(i)}`);
   gamma!.ask({ verb: "spore-delete", key: "app/deleted" });
   world.run(3_600_000);
   beta!.boot();
@@ -168,9 +174,41 @@ Deno.test("[3.3e] Latent: who comes back after an hour is current within three s
   const backMs = world.nowMs;
   while (spores(beta!).keys < spores(alpha).keys && world.nowMs < backMs + 10_000) world.run(50);
   assert.ok(world.nowMs - backMs <= 3_000, `${world.nowMs - backMs} ms`);
-  assert.equal(value(beta!, `node/${gamma!.id}/n39`), "39");
+  // More than two messages of a delta carry.
+  assert.equal(value(beta!, `node/${gamma!.id}/n39`), `39 ${noise(39)}`);
   assert.equal(value(beta!, "app/before"), "1");
   assert.equal(show(beta!, "app/deleted")?.state, "deleted");
+});
+
+Deno.test("[3.5c] Latent: what is known, or overtaken, is not checked again", () => {
+  const { world, others: [beta, gamma] } = latentOnly("beta", "gamma");
+  const [old, young] = [T, T + 1].map((n) => word(beta!, beta!, { key: "app/once", seq: world.nowMs + n }));
+  push(gamma!, beta!, bare(young!));
+  const before = spores(gamma!);
+  for (let i = 0; i < 5; i++) push(gamma!, beta!, bare(young!), bare(old!));
+  const after = spores(gamma!);
+  assert.equal(after.verified, before.verified);
+  assert.equal(after.skipped - before.skipped, 10);
+});
+
+Deno.test("[3.3b] Latent: in a delta both sides get what the other has under one key", () => {
+  const { world, alpha, others: [beta] } = latentOnly("beta");
+  const key = `node/${beta!.id}/both`;
+  const agreed = proven(word(beta!, beta!, { key, value: utf8("agreed") }), alpha);
+  push(alpha, beta!, agreed);
+  const { zone, node } = { zone: 0, node: 273 + placeOf(key) % 4096 };
+  const [entry] = alpha.agent.inspect().spores.digest.ids({ zone, node });
+  // Beta has a newer word, which joins what alpha holds and changes its id.
+  const newer = bare(word(beta!, beta!, { key, value: utf8("newer"), seq: world.nowMs + 5 }));
+  const answer = alpha.called(
+    alpha.view(beta!, "inbound"),
+    "spore.delta",
+    deltaAskValue([newer], [{ zone, node, list: packIds([entry!.id]) }]),
+  );
+  assert.ok(answer?.ok);
+  const { given, done } = readDeltaAnswer(answer.body, "answer");
+  assert.deepEqual([given.length, done], [1, 1]);
+  assert.equal(alpha.agent.inspect().spores.versions(key).length, 2);
 });
 
 Deno.test("[3.4c] Latent: a newer word against a higher tier is used once its owner has confirmed it", () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { compareBytes, fromUtf8 } from "../../src/core/bytes.ts";
 import { RECORD_LIFE_MS_MAX } from "../../src/spore/record.ts";
-import { compareVersions, isAlive, SporeTable, type Version } from "../../src/spore/table.ts";
+import { compareVersions, idOf, isAlive, SporeTable, type Version } from "../../src/spore/table.ts";
 import { paper, spell, stateOf, T0 } from "./table_kit.ts";
 
 const HOUR = 3_600_000;
@@ -300,6 +300,59 @@ Deno.test("[3.4b] SporeTable: two words of one author under one number are repor
   assert.equal(other.merge(a, T0).equivocation, b.spore);
   assert.equal(stateOf(one), stateOf(other));
   assert.equal(one.merge(a, T0).equivocation === undefined, one.get("app/x")!.winner === a);
+});
+
+Deno.test("SporeTable: of two proofs of one rank that of the newer epoch counts, though it ends earlier", () => {
+  const rank = { tier: "primary", term: 1, index: 5 } as const;
+  const old = paper({ seq: T0, value: "a", proof: { ...rank, epoch: 1, untilMs: T0 + 9 * DAY } });
+  const young = paper({ seq: T0, value: "a", proof: { ...rank, epoch: 2, untilMs: T0 + 2 * DAY } });
+  for (const order of [[old, young], [young, old]]) {
+    const table = new SporeTable();
+    for (const one of order) table.merge(one, T0);
+    assert.equal(table.get("app/x")?.winner.proof?.epoch, 2);
+  }
+});
+
+Deno.test("[3.5c] SporeTable: a word counts until its number is 14 days old, to the millisecond", () => {
+  const table = new SporeTable();
+  const one = paper({ seq: T0, value: "a", ttlMs: HOUR });
+  const endMs = T0 + RECORD_LIFE_MS_MAX;
+  assert.equal(table.merge(one, endMs).reason, "expired");
+  table.merge(one, endMs - 1);
+  table.expire(endMs - 1);
+  assert.equal(table.size, 1);
+  assert.equal(isAlive(one, T0 + HOUR - 1), true);
+  assert.equal(isAlive(one, T0 + HOUR), false);
+  assert.equal(table.nextExpiryMs, endMs);
+  table.expire(endMs);
+  assert.equal(table.size, 0);
+});
+
+Deno.test("SporeTable: the sum of its digest is that of the ids of all versions held", () => {
+  fc.assert(
+    fc.property(fc.array(anyVersion, { maxLength: 12 }), (all) => {
+      const table = new SporeTable();
+      for (const version of all) table.merge(version, T0);
+      let sum = 0n;
+      for (const key of table.keys("app/")) {
+        for (const version of table.versions(key)) {
+          const [high, low] = idOf(version);
+          sum += (BigInt(high) << 32n) + BigInt(low);
+        }
+      }
+      const bytes = table.digest.sum({ zone: 3, node: 0 });
+      assert.equal(new DataView(bytes.buffer).getBigUint64(0), BigInt.asUintN(64, sum));
+    }),
+    { numRuns: RUNS },
+  );
+});
+
+Deno.test("SporeTable: what was replaced gives its room back", () => {
+  const table = new SporeTable();
+  for (let i = 0; i < 20_000; i++) {
+    table.merge(paper({ key: `app/k${i % 50}`, author: i % 50, seq: T0 + i, value: "x".repeat(100) }), T0);
+  }
+  assert.ok(table.heldBytes < 3 << 20, `${table.heldBytes} bytes for 50 records`);
 });
 
 Deno.test("SporeTable: review() takes out what does not stand any more", () => {
