@@ -164,7 +164,7 @@ Deno.test("[3.3e] Latent: who comes back after an hour is current within three s
   put(gamma!, "app/deleted", "old");
   world.run(10_000);
   beta!.kill();
-  for (let i = 0; i < 40; i++) put(gamma!, `node/${gamma!.id}/n${i}`, `${i} ${noise(i)}`);
+  for (let i = 0; i < 100; i++) put(gamma!, `node/${gamma!.id}/n${i}`, `${i} ${noise(i)}`);
   gamma!.ask({ verb: "spore-delete", key: "app/deleted" });
   world.run(3_600_000);
   beta!.boot();
@@ -175,7 +175,7 @@ Deno.test("[3.3e] Latent: who comes back after an hour is current within three s
   while (spores(beta!).keys < spores(alpha).keys && world.nowMs < backMs + 10_000) world.run(50);
   assert.ok(world.nowMs - backMs <= 3_000, `${world.nowMs - backMs} ms`);
   // More than two messages of a delta carry.
-  assert.equal(value(beta!, `node/${gamma!.id}/n39`), `39 ${noise(39)}`);
+  assert.equal(value(beta!, `node/${gamma!.id}/n99`), `99 ${noise(99)}`);
   assert.equal(value(beta!, "app/before"), "1");
   assert.equal(show(beta!, "app/deleted")?.state, "deleted");
 });
