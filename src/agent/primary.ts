@@ -96,6 +96,8 @@ const READ_BYTES_MAX = 400 << 10;
 /** Log on disk that is worth a snapshot. */
 const COMPACT_BYTES_MIN: number = 4 << 20;
 const COMPACT_ENTRIES = 10_000;
+/** Entries that are kept behind a snapshot, for who is a little behind. */
+const TRAILING_ENTRIES = 256;
 /** Time for a person's request. */
 const CONTROL_MS = 10_000;
 
@@ -640,7 +642,7 @@ export class Primary implements Part {
       incarnation: identity.incarnation,
       ...(stored ? { stored } : {}),
       ...(founder ? { founding: configOf([replica]) } : {}),
-      options: { electionTimeoutMs: ACTIVE_MS, heartbeatMs: ACTIVE_MS / 5 },
+      options: { electionTimeoutMs: ACTIVE_MS, heartbeatMs: ACTIVE_MS / 5, trailingEntries: TRAILING_ENTRIES },
     });
     // What is on disk from here on, the replica itself knows.
     this.#stored = undefined;

@@ -148,3 +148,103 @@ Deno.test("[3.1e] Primary Spore: a majority is lost; an operator goes on without
   world.run(5_000);
   assert.equal(get(net, founder, "app/after"), "recovered");
 });
+
+Deno.test("[3.1c] Primary Spore: alone it wakes nothing; three with nothing to do say little", () => {
+  const alone = new Net(7);
+  put(alone, alone.founder, "app/a", "1");
+  alone.world.run(30_000);
+  const counts = (net: Net) => net.world.steps;
+  const before = counts(alone);
+  alone.world.run(60_000);
+  // The detector looks each second, discovery each minute; the Primary Spore adds nothing to that.
+  assert.ok(counts(alone) - before <= 65, `${counts(alone) - before} steps in a minute`);
+
+  const { net, hosts } = group(8, 3, 3);
+  put(net, hosts[0]!, "app/a", "1");
+  net.world.run(30_000);
+  let raft = 0;
+  for (const host of hosts) {
+    const agent = host.agent!;
+    const steps = agent.steps.bind(agent);
+    agent.steps = (events) => {
+      raft += events.filter((one) => one.type === "datagram" && one.bytes[0] === 0x72).length;
+      raft += events.filter((one) => one.type === "inbound" && one.method === "raft").length;
+      return steps(events);
+    };
+  }
+  const term = hosts[0]!.view.primary!.term;
+  net.world.run(60_000);
+  // A heartbeat each 3.3 s to two, and their answers: 73 messages of some 120 bytes are 150 B/s for all three together.
+  assert.ok(raft > 0 && raft <= 80, `${raft} messages in a minute`);
+  assert.equal(hosts[0]!.view.primary!.term, term, "and nobody stands for election");
+});
+
+Deno.test("[3.1a] Primary Spore: idle for long, the leader dies: the next write wakes the others", () => {
+  const { net, hosts } = group(9, 3, 3);
+  net.world.run(60_000);
+  const leader = leaderOf(hosts)!;
+  net.world.crash(leader, true);
+  const startMs = net.world.nowMs;
+  assert.equal(put(net, hosts.find((one) => one !== leader)!, "app/a", "2").code, "ok");
+  assert.ok(net.world.nowMs - startMs <= 1_500, `${net.world.nowMs - startMs} ms`);
+});
+
+Deno.test("[3.1b] Primary Spore: an issuer that has lost its disk comes back as another replica", () => {
+  const { net, hosts } = group(10, 3, 3);
+  const { world } = net;
+  put(net, hosts[0]!, "app/a", "1");
+  const lost = hosts.find((one) => one !== leaderOf(hosts))!;
+  const before = lost.view.primary!.id;
+  world.crash(lost);
+  // Key and membership are in a backup; what Raft wrote is not.
+  for (const key of [...lost.disk.keys()]) if (key.startsWith("raft/")) lost.disk.delete(key);
+  world.boot(lost);
+  world.run(40_000);
+  const { id, config } = lost.view.primary!;
+  assert.notEqual(id, before);
+  assert.ok(config.voters.includes(id) && !config.voters.includes(before), "it votes again, under another name");
+  assert.equal(config.voters.length, 3);
+  assert.equal(get(net, lost, "app/a", true), "1");
+});
+
+Deno.test("[3.1e] Primary Spore: a log that grew long becomes a snapshot, which brings a newcomer up to date", () => {
+  const { net } = group(11, 2, 1);
+  const { world, founder } = net;
+  const value = "x".repeat(8_000);
+  for (let i = 0; i < 560; i++) {
+    put(net, founder, `app/k${i % 40}`, `${i} ${value}`);
+    world.run(10);
+  }
+  const view = founder.view.primary!;
+  assert.ok(view.snapshotIndex > 0 && view.prevIndex > 0, "the log was cut");
+  const third = net.join("third", { as: "sclerotium" });
+  world.until("it has caught up", () => third.view.primary?.stateIndex === founder.view.primary!.stateIndex, 60_000);
+  assert.deepEqual(third.view.primary!.stateHash, founder.view.primary!.stateHash);
+  for (const one of [founder, third]) world.restart(one);
+  world.run(20_000);
+  assert.equal(get(net, third, "app/k39"), `559 ${value}`);
+});
+
+Deno.test("[3.1c] Primary Spore: over lost answers and changing leaders each write counts once", () => {
+  const { net, hosts } = group(12, 3, 3);
+  const { world } = net;
+  put(net, hosts[0]!, "app/n", "0");
+  world.lossPpm = 100_000;
+  let index = put(net, hosts[1]!, "app/n", "start").index;
+  for (let i = 0; i < 12; i++) {
+    if (i % 4 === 2) {
+      const leader = leaderOf(hosts);
+      if (leader && leader !== hosts[1]) world.restart(leader);
+    }
+    // A second time that counted would find another version than it expects.
+    const answer = world.control(hosts[1]!, { verb: "primary-put", key: "app/n", value: `${i}`, expect: index });
+    if (answer.ok) index = (answer.value as Put).index;
+    else {
+      assert.equal(answer.error.code, "timeout");
+      const found = world.ask<Got>(hosts[1]!, { verb: "primary-get", key: "app/n" }).versions[0]!;
+      index = found.index;
+    }
+  }
+  world.lossPpm = 0;
+  assert.equal(get(net, hosts[2]!, "app/n"), "11");
+});
