@@ -125,6 +125,7 @@ export class Agent {
       publish: (body) => this.#broadcast.publish("health", body),
       doubted: (nodeId) => this.#primary.suspect(nodeId),
     });
+    this.#links.failed = (nodeId) => this.#detector.dialFailed(nodeId);
     this.#broadcast.handle("health", (_from, body) => this.#detector.news(body));
     this.#latent = new Latent(this.#ctx, options.entries);
     this.#broadcast.handle("spores", (from, body) => this.#latent.heard(from, body));

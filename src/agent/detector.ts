@@ -144,6 +144,12 @@ export class Detector implements Part {
     if (id && this.#channels.has(nodeId)) this.#feed({ type: "gone", nowMs: this.ctx.nowMs, id });
   }
 
+  /** A member could not be dialed at any of its addresses. */
+  dialFailed(nodeId: string): void {
+    const id = this.#handles.get(nodeId);
+    if (id) this.#feed({ type: "dial-failed", nowMs: this.ctx.nowMs, id });
+  }
+
   sessionDown(nodeId: string, reason: string): void {
     this.#heardMs.delete(nodeId);
     this.#hangUpMs.delete(nodeId);
@@ -182,7 +188,7 @@ export class Detector implements Part {
 
   /** Tells the core who the members are, where that has changed. */
   #syncView(): void {
-    const { state } = this.ctx;
+    const { state, nowMs } = this.ctx;
     const viewOf = `${state.members.version} ${state.revocations.size} ${state.network?.chain?.epoch}`;
     if (viewOf === this.#viewOf) return;
     this.#viewOf = viewOf;
@@ -198,6 +204,13 @@ export class Detector implements Part {
     }
     const watched = new Set(this.ports.watched().flatMap((nodeId) => this.#handles.get(nodeId) ?? []));
     for (const nodeId of this.#channels) if (!this.#handles.has(nodeId)) this.#channels.delete(nodeId);
+    for (const [nodeId, handle] of this.#handles) {
+      // Nobody here looks after it, and those that do have not said that it is dead.
+      const isUnknown = !watched.has(handle) && state.members.observation(nodeId).sinceMs === 0;
+      if (isUnknown && state.members.get(nodeId)!.membership.expiresMs > nowMs) {
+        state.members.observe(nodeId, { state: "alive", reachable: false }, nowMs);
+      }
+    }
     this.#feed({ type: "view", nowMs: this.ctx.nowMs, members: new Set(this.#nodeIds.keys()), watched });
   }
 

@@ -43,6 +43,8 @@ interface Known {
 
 /** Keeps channels to other members. */
 export class Links {
+  /** A member could not be dialed at any of its addresses. */
+  failed: (nodeId: string) => void = () => {};
   readonly #attempts = new Map<string, Attempt>();
   #lonelySinceMs: number | undefined;
   #last: Known | undefined;
@@ -124,6 +126,7 @@ export class Links {
       const rounds = Math.floor(attempt.failures / Math.max(1, addresses.length));
       // The other addresses of the same node get their turn at once; only a whole round of failures waits.
       const again = attempt.failures % Math.max(1, addresses.length) !== 0;
+      if (!again) this.failed(member.nodeId);
       attempt.nextMs = ctx.nowMs + (again ? 50 : Math.max(200, backoffMs(rounds, old ? REDIAL_OLD : REDIAL, ctx.rng)));
       ctx.wakeAt(attempt.nextMs);
     };

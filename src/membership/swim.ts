@@ -48,6 +48,8 @@ export type SwimEvent =
   | { readonly type: "message"; readonly nowMs: number; readonly from: string; readonly message: SwimMessage }
   /** Something else came over the channel; `answered`: in answer to what went out. */
   | { readonly type: "heard"; readonly nowMs: number; readonly from: string; readonly answered: boolean }
+  /** A member that a channel is wanted to could not be dialed at any of its addresses. */
+  | { readonly type: "dial-failed"; readonly nowMs: number; readonly id: string }
   | { readonly type: "fallback-done"; readonly nowMs: number; readonly id: string; readonly ok: boolean }
   /** News that is proved to be of `origin`, whichever way it came. */
   | {
@@ -147,6 +149,9 @@ const GRACE_MS = 250;
 const SPREAD_MS = 150;
 /** A death is told again, of a newer incarnation, if the node does not answer meanwhile. */
 const AGAIN_MS = 1_000;
+/** Time between two questions whether others call a node dead, and how many there are. */
+const ASK_MS = 700;
+const ASKS = 5;
 /** Incarnations reserved with one write. */
 const LEASE = 32;
 /** An incarnation that is ahead by more is no word about this life. */
@@ -197,6 +202,9 @@ interface Node {
   /** Last time that it was probed because others accused it. */
   lookedMs: number;
   toldMs: number;
+  /** When others are asked whether they call it dead too, and how often they were. */
+  askMs: number;
+  asks: number;
   /** Something should have come from it by then. */
   expectedMs: number;
   /** Pings without an answer since it last answered. */
@@ -329,6 +337,7 @@ export class Swim {
         node.suspicion.announceMs += shiftMs;
       }
       node.deathAnnounceMs += shiftMs;
+      node.askMs += shiftMs;
     }
     if (setBack && this.#tickMs < Infinity) this.#tickMs = nowMs + this.#rng.below(this.#intervalMs);
   }
@@ -358,6 +367,11 @@ export class Swim {
         if (!node?.channel) return;
         if (event.answered) this.#answered(node, "it answers calls");
         else this.#heard(node);
+        return;
+      }
+      case "dial-failed": {
+        const node = this.#nodes.get(event.id);
+        if (node && !node.channel) node.attempts++;
         return;
       }
       case "fallback-done": {
@@ -453,7 +467,7 @@ export class Swim {
     if ("updates" in message) {
       for (const update of message.updates) {
         if (update.accuser === undefined || update.accuser === from) this.#statement(update, from);
-        else this.#hearsay(update);
+        else this.#hearsay(update, from);
       }
     }
     switch (message.type) {
@@ -531,11 +545,15 @@ export class Swim {
       const known = this.#freshAccusers(node).filter((one) => one.dead).map((one) => one.incarnation);
       node.incarnation = Math.max(node.incarnation, known.toSorted((a, b) => b - a)[ACCUSERS - 1]!);
       this.#setState(node, "dead", "three others say so");
+    } else if (kind === "dead" && node.state !== "dead" && node.askMs === Infinity) {
+      node.asks = 0;
+      node.askMs = this.#nowMs + ASK_MS;
+      this.#busy.add(node);
     }
   }
 
   /** What somebody says that others say: a reason to look, and nothing more. */
-  #hearsay(update: SwimUpdate): void {
+  #hearsay(update: SwimUpdate, from: string): void {
     const { kind, subject, incarnation } = update;
     if (subject === this.#self) {
       if (kind !== "alive") this.#refute(incarnation);
@@ -550,6 +568,10 @@ export class Swim {
       if (incarnation > node.incarnation && node.state === "dead" && node.channel) this.#announce(node, AGAIN_MS);
       node.incarnation = Math.max(node.incarnation, incarnation);
       return;
+    }
+    // Whoever passes it on may lack the words of enough others: here is one of them.
+    if (kind === "dead" && node.state === "dead") {
+      this.#send(from, { type: "news", updates: [{ kind, subject, incarnation: node.incarnation }] });
     }
     if (kind === "dead" && node.channel && node.state === "alive" && this.#nowMs - node.toldMs > TOLD_MS) {
       // Somebody out of its reach holds it for dead: only itself can say otherwise, and has to know of it.
@@ -712,18 +734,10 @@ export class Swim {
       this.#ping(node, 0);
       this.#emit({ type: "fallback", to: node.id, timeoutMs: Math.max(2_000, 4 * this.#timeoutMs(node)) });
     }
-    const able = [...this.#nodes.values()].filter((one) =>
-      one.channel && one.state === "alive" && one.id !== node.id && one.reachable
-    );
-    for (let i = 0; i < HELPERS && able.length > 0; i++) {
-      const [helper] = able.splice(this.#rng.below(able.length), 1);
-      probe.helpers.push(helper!.id);
-      this.#send(helper!.id, {
-        type: "ping-req",
-        seq: probe.seq,
-        target: node.id,
-        updates: this.#news.take(this.#retransmitMax(), 1),
-      });
+    for (const { id } of this.#helpers(node)) {
+      probe.helpers.push(id);
+      const updates = this.#news.take(this.#retransmitMax(), 1);
+      this.#send(id, { type: "ping-req", seq: probe.seq, target: node.id, updates });
     }
     // A nack takes the way to the helper and back as well.
     probe.dueMs = this.#nowMs + this.#timeoutMs(node) + NACK_MS;
@@ -792,8 +806,10 @@ export class Swim {
 
   /** Whether enough pings went without an answer for silence to be no accident on paths as lossy as those here. */
   #isEnough(node: Node): boolean {
+    // Where its channel has ended silence is no accident. Of one that never had any, dials that failed count.
+    if (!node.channel && node.hint !== "none") return true;
+    if (node.attempts + (node.channel ? 0 : node.nacks) < OWN_ATTEMPTS) return false;
     if (!node.channel) return true;
-    if (node.attempts < OWN_ATTEMPTS) return false;
     if (node.hint === "gone") return true;
     let total = node.attempts + node.nacks * WEIGHT.nack;
     for (const one of this.#freshAccusers(node)) total += one.weight;
@@ -835,7 +851,8 @@ export class Swim {
       if (node.suspicion) this.#pursue(node, node.suspicion);
       if (node.deathAnnounceMs <= nowMs) this.#announceDeath(node);
       if (node.suspicion) wakeMs = Math.min(wakeMs, this.#pursueMs(node, node.suspicion));
-      const dueMs = Math.min(node.expectedMs, node.deathAnnounceMs);
+      if (node.askMs <= nowMs) this.#ask(node);
+      const dueMs = Math.min(node.expectedMs, node.deathAnnounceMs, node.askMs);
       if (!node.suspicion && dueMs === Infinity) this.#busy.delete(node);
       wakeMs = Math.min(wakeMs, dueMs);
     }
@@ -890,6 +907,28 @@ export class Swim {
     return node.channel ? Math.min(wakeMs, suspicion.nextPingMs) : wakeMs;
   }
 
+  /** Fewer than three have said that a node without a channel is dead: what do others say? */
+  #ask(node: Node): void {
+    const [accuser] = node.accusers.keys();
+    node.askMs = Infinity;
+    if (node.state === "dead" || node.channel || !accuser || node.asks++ >= ASKS) return;
+    node.askMs = this.#nowMs + ASK_MS;
+    const update = { kind: "dead", subject: node.id, incarnation: node.incarnation, accuser } as const;
+    for (const helper of this.#helpers(node)) this.#send(helper.id, { type: "news", updates: [update] });
+  }
+
+  /** Some, drawn, that answer this node and may know more of another. */
+  #helpers(node: Node): Node[] {
+    const able = [...this.#nodes.values()].filter((one) =>
+      one.channel && one.state === "alive" && one.id !== node.id && one.reachable
+    );
+    const helpers: Node[] = [];
+    while (helpers.length < HELPERS && able.length > 0) {
+      helpers.push(...able.splice(this.#rng.below(able.length), 1));
+    }
+    return helpers;
+  }
+
   /** Tells of a death after a time, unless three have by then. */
   #announce(node: Node, afterMs: number): void {
     node.deathAnnounceMs = this.#nowMs + afterMs;
@@ -898,7 +937,7 @@ export class Swim {
 
   #announceDeath(node: Node): void {
     node.deathAnnounceMs = Infinity;
-    if (node.state !== "dead" || this.#accusersOfDeath(node) >= ACCUSERS) return;
+    if (node.state !== "dead" || this.#accusersOfDeath(node) > ACCUSERS) return;
     // It hears of it too: should it live, it says so.
     this.#tell({ kind: "dead", subject: node.id, incarnation: node.incarnation }, "");
   }
@@ -1081,6 +1120,8 @@ export class Swim {
       heardMs: -Infinity,
       lookedMs: -Infinity,
       toldMs: -Infinity,
+      askMs: Infinity,
+      asks: 0,
       expectedMs: Infinity,
       attempts: 0,
       nacks: 0,
