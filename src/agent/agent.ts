@@ -71,7 +71,7 @@ export interface AgentView {
 }
 
 /** Methods that a node answers to one that has not shown a credential. */
-const OPEN_METHODS = new Set(["join.hello", "join.register", "renew", "session.hello", "exec"]);
+const OPEN_METHODS = new Set(["join.hello", "join.register", "renew", "session.hello", "exec", "seed.offer"]);
 
 /** Stages in which a node shows its credential to whom it dialed: it is fresh, or the network has taken it already. */
 const GREETING: ReadonlySet<Stage> = new Set(["verifying", "verified"]);
@@ -141,6 +141,7 @@ export class Agent {
       replaced: (newPrimary) => this.#parts.forEach((part) => part.authorityReplaced?.(newPrimary)),
       rejoin: () => this.#rejoin(),
     });
+    this.#exchange.contradicted = (nodeId) => this.#seeds.contradicted(nodeId);
     this.#primary = new Primary(this.#ctx, options.entries);
     this.#keeper.primary = () => ({ runs: this.#primary.view !== undefined, leader: this.#primary.leader });
     this.#latent.primary = {

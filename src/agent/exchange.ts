@@ -541,7 +541,7 @@ export class Exchange {
     tell = true,
   ): boolean {
     const { ctx } = this;
-    const epochs = this.#epochs(news.es ?? []);
+    const epochs = this.#epochs(news.es ?? [], from);
     const revocations = (news.r ?? []).filter((one) => this.learnRevocation(one));
     const rows: Member[] = [];
     for (const one of news.m ?? []) {
@@ -629,7 +629,7 @@ export class Exchange {
     return merged;
   }
 
-  #epochs(epochs: readonly SignedEpoch[]): readonly SignedEpoch[] {
+  #epochs(epochs: readonly SignedEpoch[], from: string): readonly SignedEpoch[] {
     try {
       return this.learnEpochs(epochs);
     } catch (error) {

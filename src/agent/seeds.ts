@@ -167,6 +167,10 @@ const SEEN_MAX = 64;
 const SIGNED_MAX = 2_048;
 /** A bundle holds those that could fill a frame of a slow link, and no more. */
 const OFFER_MS = 20_000;
+/** Nodes that are told of a decision are told again after so long. */
+const TELL_AGAIN_MS = 30_000;
+/** Nodes told of a decision that are remembered; then all may be told again. */
+const TOLD_NODES_MAX = 256;
 /** Time for a decision to spread over channels that it will close. */
 const REJOIN_MS = 2_000;
 /** Numbers from a clock that was ahead are not followed further than that. */
@@ -217,6 +221,8 @@ export class Seeds implements Part {
   readonly #waiting = new Map<string, { readonly content: Uint8Array; readonly from: string }>();
   /** Bundles whose records are being taken, oldest first. */
   readonly #jobs: { readonly records: readonly BundleRecord[]; readonly taken: Taken; at: number }[] = [];
+  /** When nodes that follow other epochs were told of the decision. */
+  readonly #toldMs = new Map<string, number>();
   #rejoinAtMs = Infinity;
   /** Why what was stored could not be read. A node goes on without: seeds can be read again. */
   #unreadable: string | undefined;
@@ -262,6 +268,7 @@ export class Seeds implements Part {
     this.#taken.clear();
     this.#waiting.clear();
     this.#jobs.length = 0;
+    this.#toldMs.clear();
     this.#rejoinAtMs = Infinity;
   }
 
@@ -271,6 +278,7 @@ export class Seeds implements Part {
 
   clockSetBack(): void {
     if (this.#rejoinAtMs !== Infinity) this.#rejoinAtMs = 0;
+    this.#toldMs.clear();
   }
 
   wake(): number {
@@ -300,11 +308,32 @@ export class Seeds implements Part {
     }
   }
 
-  /** Serves `seed.offer`: a member of the same half passes on a decision about the split. */
+  /**
+   * A node follows epochs that contradict ours. Where that was decided it may have been away: it is told. Only issuers
+   * can make a bundle that it believes.
+   */
+  contradicted(nodeId: string): void {
+    const { ctx } = this.#options;
+    if (!this.#decision || !ctx.state.isIssuer || !ctx.sessions.has(nodeId)) return;
+    if (ctx.nowMs - (this.#toldMs.get(nodeId) ?? -Infinity) < TELL_AGAIN_MS) return;
+    if (this.#toldMs.size >= TOLD_NODES_MAX) this.#toldMs.clear();
+    this.#toldMs.set(nodeId, ctx.nowMs);
+    const made = this.#make("master", BUNDLE_TTL_MS, ctx.state.keyPair);
+    if (made.text) ctx.call(nodeId, "seed.offer", { b: rawOf(utf8(made.text)) }, OFFER_MS, () => {});
+  }
+
+  /**
+   * Serves `seed.offer`: a decision about a split, from a member of the same half or from a node of the other one, who
+   * is no member as far as this node can tell. What has no word of the genesis key is not looked at.
+   */
   serve(peer: PeerView, _method: string, body: CborValue, _inboundId: number): CborValue | typeof DEFERRED {
     const { b } = readOffer(body, "seed.offer");
-    const opened = openBundle(b, this.#options.ctx.state.networkId);
-    if (opened.ok && !opened.bundle.decision) throw new Refusal("not-wanted", "only decisions travel this way");
+    const { networkId, network } = this.#options.ctx.state;
+    const opened = openBundle(b, networkId);
+    if (!opened.ok) throw new Refusal(opened.reason, opened.detail);
+    if (!opened.bundle.decision) throw new Refusal("not-wanted", "only decisions travel this way");
+    const decision = openDecision(opened.bundle.decision, networkId, network!.chain!.genesisKey);
+    if (this.#decision && decision.seq <= this.#decision.decision.seq) return {};
     const reading = this.take(b, peer.nodeId);
     if (!reading.ok) {
       this.#options.ctx.refuse(`seed-${reading.reason}`, peer.remoteAddress);

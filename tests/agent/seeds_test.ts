@@ -386,15 +386,15 @@ Deno.test("[3.2b] a split with the genesis key on both sides: a Master Seed of t
   net.checkers.forksExpected = true;
   const { world } = net;
   const [beta, gamma] = ["beta", "gamma"].map((name) => net.join(name, { as: "sclerotium" })) as [Host, Host];
-  const [left, right] = ["left", "right"].map((name) => net.join(name)) as [Host, Host];
-  net.meshed(net.founder, beta, gamma, left, right);
+  const [left, right, away] = ["left", "right", "away"].map((name) => net.join(name)) as [Host, Host, Host];
+  net.meshed(net.founder, beta, gamma, left, right, away);
   world.until("three issuers", () => world.hosts.every((one) => chainOf(one).issuers.length === 3), 120_000);
   const genesisSeed = net.founder.view.state.genesisPair!.seed;
   const put = (host: Host, key: string, value: string) =>
     world.control(host, { verb: "spore-put", key, value: toBase64Url(utf8(value)) });
   assert.ok(put(left, "app/before", "the split").ok);
   // Two operators, each cut off from the other, each recover their half.
-  const halves = [[net.founder, left], [beta, gamma, right]] as const;
+  const halves = [[net.founder, left, away], [beta, gamma, right]] as const;
   world.cut(halves[0], halves[1]);
   world.run(120_000);
   world.ask(net.founder, { verb: "authority-recover", without: [beta.nodeId, gamma.nodeId] });
@@ -427,19 +427,28 @@ Deno.test("[3.2b] a split with the genesis key on both sides: a Master Seed of t
   assert.deepEqual(dry.replaces!.issuersAfter, chainOf(beta).issuers.map(nodeIdOf));
   assert.equal(toHex(chainOf(left).head), before, "a dry run changes nothing");
 
+  // One of that half is switched off meanwhile: nobody will tell it by hand.
+  world.crash(away);
   world.ask(left, { verb: "seed-import", text });
   assert.ok(left.audits.some((one) => one.action === "split-resolved"));
+  const others = world.hosts.filter((one) => one !== away);
   world.until(
     "one network again",
     () =>
-      new Set(world.hosts.map((one) => toHex(chainOf(one).head))).size === 1 &&
-      world.hosts.every((one) => one.view.stage === "verified"),
+      new Set(others.map((one) => toHex(chainOf(one).head))).size === 1 &&
+      others.every((one) => one.view.stage === "verified"),
     600_000,
   );
-  net.meshed(...world.hosts);
+  net.meshed(...others);
   assert.ok(net.founder.audits.some((one) => one.action === "split-resolved"), "the other of its half was told by it");
   // The founder is a Sclerotium and may issue again.
   world.until("all three issue", () => chainOf(left).issuers.length === 3, 600_000);
+  // The one that was away finds issuers that hold other epochs than it does, and is told why.
+  world.boot(away);
+  world.until("it goes over", () => toHex(chainOf(away).head) === toHex(chainOf(left).head), 300_000);
+  assert.ok(away.audits.some((one) => one.action === "split-resolved"));
+  net.verified(away);
+  net.meshed(...world.hosts);
   for (const host of world.hosts) {
     const { network } = host.view.state;
     assert.ok(
