@@ -618,15 +618,15 @@ export class Gossip {
     const links = this.#mesh.get(message.topic);
     // Of a newer node; its ids are not worth remembering.
     if (!links) return;
+    if (++peer.messages > MESSAGES_MAX) {
+      if (peer.messages === MESSAGES_MAX + 1) this.#misbehaved(peer, "flood");
+      return;
+    }
     const same = this.#cache.find(message);
     if (same) return this.#again(peer, same);
     const id = messageId(message);
     const known = this.#cache.get(id);
     if (known) return this.#again(peer, known);
-    if (++peer.messages > MESSAGES_MAX) {
-      if (peer.messages === MESSAGES_MAX + 1) this.#misbehaved(peer, "flood");
-      return;
-    }
     if (this.#cache.validating >= LIMITS.gossipValidatingMax) return;
     const wanted = this.#wanted.get(id);
     this.#wanted.delete(id);
@@ -655,9 +655,10 @@ export class Gossip {
         return;
       }
     }
+    // Once, and in time: playing back what it got earns nobody anything.
+    if (entry.body && !entry.holders.includes(peer.nodeId)) peer.score.near(this.#nowMs);
     noteHolder(entry, peer.nodeId);
     peer.announce.delete(entry.id);
-    peer.score.near(this.#nowMs);
     const link = this.#mesh.get(entry.topic)!.get(peer.nodeId);
     if (!link) return;
     if (link.eager) {

@@ -174,6 +174,25 @@ Deno.test("[3.3b] verdicts that come late, twice or for nothing change nothing",
   assert.throws(() => one.step({ type: "frame", from: "a", bytes: Uint8Array.of(0xff) }), WireError);
 });
 
+Deno.test("[3.3b] [3.5b] the same message over and over is a flood, and earns nothing", () => {
+  const one = new One("a", "b", "c");
+  one.takes("a", "m");
+  let floods = 0;
+  for (let i = 0; i < 1_500; i++) {
+    for (const effect of one.frame("b", { messages: [news("m")] })) if (effect.type === "misbehaved") floods += 1;
+  }
+  assert.equal(floods, 1);
+  // What it misses from now on is not made up for by what it played back.
+  one.nowMs += 15_000;
+  one.frame("b", { unchoke: ["news"] });
+  for (let i = 0; i < 12; i++) {
+    one.frame("c", { ihave: [messageId(news(`late ${i}`))] });
+    one.wait(100);
+    one.takes("c", `late ${i}`);
+  }
+  assert.ok(one.score("b") < 0, `${one.score("b")}`);
+});
+
 Deno.test("[3.3b] what was ignored can be said later on: it may have been found good since", () => {
   const one = new One("a", "b");
   one.frame("a", { messages: [news("m")] });
