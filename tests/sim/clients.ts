@@ -9,7 +9,7 @@ import type { Rng } from "../../src/core/rng.ts";
 import { History, type OpenOperation } from "./history.ts";
 import type { ControlAnswer, Host, World } from "./world.ts";
 
-const KEYS = 3;
+const KEYS = 2;
 
 /** What says for sure that a write did not happen. All else that is no answer leaves it open. */
 const REFUSED = new Set(["conflict", "not-permitted", "from-future", "malformed", "full", "stale-seq", "bad-request"]);

@@ -54,7 +54,9 @@ const CLOCK_OFF_MS_MAX = 60_000;
 /** The faults of a run: given, or each one as likely as not. */
 export function faultsOf(rng: Rng, given: readonly Fault[] | undefined): ReadonlySet<Fault> {
   const drawn = FAULTS.filter((fault) => rng.below(fault === "byzantine" || fault === "expiry" ? 6 : 5) < 3);
-  return new Set(given ?? drawn.filter((fault) => fault !== "expiry" || rng.below(4) === 0));
+  const long = rng.below(8) === 0;
+  // A quarter of an hour of lies takes minutes, and shows no more than two minutes of them.
+  return new Set(given ?? drawn.filter((fault) => fault === "expiry" ? long : fault !== "byzantine" || !long));
 }
 
 /** One accident of these kinds. Returns what happened. */
