@@ -8,7 +8,7 @@
  * @module
  */
 
-import { compareBytes, equalBytes, fromBase64Url, toHex } from "../core/bytes.ts";
+import { compareBytes, equalBytes } from "../core/bytes.ts";
 import { type CborValue, decodeAs, encodeCbor, WireError } from "../core/codec.ts";
 import { shortNodeId } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
@@ -34,7 +34,7 @@ import {
   type WireVersion,
 } from "../spore/messages.ts";
 import type { RankProof } from "../spore/proof.ts";
-import { readSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore, VALUE_BYTES_MAX } from "../spore/record.ts";
+import { readSpore, RECORD_LIFE_MS_MAX, type Spore } from "../spore/record.ts";
 import { isAlive, SporeTable, type Version } from "../spore/table.ts";
 import {
   checkVersion,
@@ -44,7 +44,7 @@ import {
   type SporeFacts,
   type SporeRefusal,
 } from "../spore/validation.ts";
-import { type Context, DEFERRED, Refusal } from "./context.ts";
+import { type Context, Refusal } from "./context.ts";
 import type { ControlRequest } from "./control.ts";
 import type { PeerView } from "./effects.ts";
 import { PeerBudget } from "./latent_budget.ts";
@@ -56,47 +56,17 @@ import {
   isSporeKey,
   loadSpores,
   ownKey,
-  ownPut,
-  type OwnWord,
   sporePut,
   storeKey,
   WriteBehind,
 } from "./latent_store.ts";
 import { SporeSync, type SyncReport } from "./latent_sync.ts";
+import { OwnWords, type PrimaryDoor, type SayOptions, type SporeWrite } from "./latent_words.ts";
 import type { Part } from "./part.ts";
 import type { SporesStatus } from "./status.ts";
 
 /** Requests that the Latent Spore answers. */
 export type SporeRequest = SporeWrite | SporeQuestion;
-
-/** Writes of the person at the machine. */
-type SporeWrite =
-  | {
-    readonly verb: "spore-put";
-    readonly key: string;
-    /** Base64url. */
-    readonly value: string;
-    /** Life of the word, after which it is gone; missing: said again for as long as this node lives. */
-    readonly ttlMs?: number;
-    /** Index of the version in the Primary Spore that it replaces, 0 for none; else the answer is `conflict`. */
-    readonly expect?: number;
-  }
-  | { readonly verb: "spore-delete"; readonly key: string; readonly expect?: number };
-
-/** The way to the Primary Spore, as the Latent Spore needs it. */
-export interface PrimaryDoor {
-  /** Whether there is somebody to ask. */
-  reachable(): boolean;
-  /** Proposes a word; `done` runs in a later step. */
-  propose(spore: Spore, expect: number | undefined, done: (result: ProposeResult) => void): void;
-  /** What the replica of this node holds under a key; missing where it runs none or has nothing there. */
-  held(key: string): Spore | undefined;
-}
-
-/** How a proposal ended. `known: false`: whether it was committed is open. */
-export type ProposeResult =
-  | { readonly ok: true; readonly index: number }
-  | { readonly ok: false; readonly known: boolean; readonly code: string; readonly index: number };
 
 /** The way to everybody: the broadcast. */
 export interface SporeBroadcast {
@@ -140,7 +110,7 @@ export class Latent implements Part {
   readonly #watchers: { readonly prefix: string; readonly changed: (key: string) => void }[] = [];
   readonly #table = new SporeTable();
   readonly #behind = new WriteBehind();
-  readonly #own = new Map<string, OwnWord>();
+  readonly #words: OwnWords;
   readonly #confirmations: Confirmations;
   readonly #sync: SporeSync;
   readonly #budget = new PeerBudget();
@@ -152,9 +122,6 @@ export class Latent implements Part {
   /** Entries of the store, until the start has read them. */
   #entries: readonly (readonly [string, Uint8Array])[];
   #reviewed = "";
-  #nextRefreshMs = Infinity;
-  /** What is done at a time. */
-  #later: { readonly atMs: number; readonly run: () => void }[] = [];
   readonly #console: SporeConsole;
 
   /** @param entries The whole store. */
@@ -169,6 +136,16 @@ export class Latent implements Part {
       refuse: (reason, from) => this.#refuse(reason, from),
       partial: () => this.#partial,
       zones: () => this.#zones(),
+    });
+    this.#words = new OwnWords(ctx, {
+      table: this.#table,
+      primary: () => this.primary,
+      tell: (version) => this.#tell([version], undefined),
+      changed: (key) => {
+        this.#counts.changed += 1;
+        this.#behind.settle(key);
+        this.#told(key);
+      },
     });
     this.#sync = new SporeSync(ctx, {
       table: this.#table,
@@ -230,15 +207,16 @@ export class Latent implements Part {
   say(
     key: string,
     value: Uint8Array | undefined,
-    options: { readonly ttlMs?: number; readonly refresh?: boolean } = {},
+    options: SayOptions = {},
   ): Spore {
-    const spore = this.#seal(key, value, options.ttlMs);
-    this.#publishOwn(spore, options);
-    if (ownerOf(key)?.kind === "node" && this.primary?.reachable()) this.primary.propose(spore, undefined, () => {});
-    return spore;
+    return this.#words.say(key, value, options);
   }
 
-  /** A word with its rank, from the Primary Spore of this node or from a seed: checked, then told. Returns whether it was news. */
+  /**
+   * A word with its rank, from the Primary Spore of this node or from a seed: checked, then told.
+   *
+   * @returns Whether it was news.
+   */
   onProven(spore: Spore, proof: RankProof): boolean {
     return this.#learn([{ envelope: spore.envelope, proof }], this.ctx.state.nodeId) > 0;
   }
@@ -297,19 +275,9 @@ export class Latent implements Part {
     const request = asked as SporeRequest;
     this.#expire();
     switch (request.verb) {
-      case "spore-put": {
-        const value = fromBase64Url(request.value);
-        if (!value || value.length > VALUE_BYTES_MAX) {
-          throw new Refusal(
-            "bad-request",
-            `Cannot put "${request.key}": wanted at most ${VALUE_BYTES_MAX} bytes`,
-            "Keep large values elsewhere, and put where they are",
-          );
-        }
-        return this.#write(controlId, request.key, value, request);
-      }
+      case "spore-put":
       case "spore-delete":
-        return this.#write(controlId, request.key, undefined, request);
+        return this.#words.answer(controlId, request);
       default:
         return this.#console.answer(controlId, request);
     }
@@ -326,8 +294,7 @@ export class Latent implements Part {
     this.#entries = [];
     this.#table.clear();
     for (const one of versions) this.#table.merge(one, this.ctx.nowMs);
-    for (const one of own) this.#own.set(one.key, one);
-    this.#nextRefreshMs = this.ctx.nowMs;
+    this.#words.load(own);
     if (unreadable.length > 0) {
       this.ctx.log("error", "spores-unreadable", `${unreadable.length} stored spore records cannot be read: dropped`);
       this.ctx.persist(unreadable.map((name) => [name, null]));
@@ -339,13 +306,12 @@ export class Latent implements Part {
   clear(): void {
     this.#table.clear();
     this.#behind.clear();
-    this.#own.clear();
+    this.#words.clear();
     this.#confirmations.clear();
     this.#sync.clear();
     this.#budget.clear();
     this.#conduct.clear();
     this.#evidence.length = 0;
-    this.#later = [];
     this.#console.clear();
     this.#entries = [];
     this.#reviewed = "";
@@ -355,7 +321,7 @@ export class Latent implements Part {
     return [
       ...this.#evidence.map(evidenceKey),
       ...this.#table.keys("").map(storeKey),
-      ...[...this.#own.keys()].map(ownKey),
+      ...this.#words.keys.map(ownKey),
       ...this.#entries.map(([k]) => k),
     ];
   }
@@ -378,25 +344,21 @@ export class Latent implements Part {
     this.#confirmations.clockSetBack();
     this.#sync.clockSetBack();
     this.#budget.clear();
-    this.#later = this.#later.map(({ run }) => ({ atMs: this.ctx.nowMs, run }));
-    this.#nextRefreshMs = this.ctx.nowMs;
+    this.#words.clockSetBack();
   }
 
   wake(): number {
     const { ctx } = this;
     this.#review(false);
     this.#expire();
-    const due = this.#later.filter((one) => one.atMs <= ctx.nowMs);
-    this.#later = this.#later.filter((one) => one.atMs > ctx.nowMs);
-    for (const { run } of due) run();
-    if (ctx.nowMs >= this.#nextRefreshMs) this.#refresh();
+    const wordsMs = this.#words.wake();
     const verifyMs = this.#console.wake();
     const written = this.#behind.take(ctx.nowMs);
     if (written.length > 0) {
       ctx.persist(written.map((key) => sporePut(key, this.#table.versions(key), ctx.nowMs)));
     }
     const { state } = ctx;
-    if (state.mode === "isolated") return Math.min(this.#behind.dueMs, this.#nextRefreshMs);
+    if (state.mode === "isolated") return Math.min(this.#behind.dueMs, wordsMs);
     const syncMs = this.#sync.wake(() => {
       const rtts = [...ctx.sessions.values()].flatMap((one) => one.rttMs ?? []);
       return {
@@ -408,11 +370,10 @@ export class Latent implements Part {
     });
     return Math.min(
       this.#behind.dueMs,
-      this.#nextRefreshMs,
+      wordsMs,
       this.#confirmations.wake(),
       syncMs,
       verifyMs,
-      ...this.#later.map((one) => one.atMs),
       Math.max(this.#table.nextExpiryMs, ctx.nowMs + 1_000),
     );
   }
@@ -426,7 +387,7 @@ export class Latent implements Part {
       bytes: this.#table.bytes,
       tiers,
       tombstones,
-      own: this.#own.size,
+      own: this.#words.keys.length,
       partial: this.#partial,
       suspects: {
         asking: suspects.filter((one) => one.state === "asking").length,
@@ -519,45 +480,28 @@ export class Latent implements Part {
   #merge(version: Version, from: string): boolean {
     const { ctx } = this;
     const { key } = version.spore.record;
-    const mine = this.#ownWord(key);
+    const mine = this.#words.last(key);
     const { changed, reason, equivocation } = this.#table.merge(version, ctx.nowMs);
     if (equivocation) this.#note(equivocation, version.spore);
     if (reason === "full") this.#refuse("spore-full", from);
     if (!changed) return false;
     this.#counts.changed += 1;
     this.#touched(key);
-    if (version.spore.author === ctx.state.nodeId && !version.proof) this.#overtake(version.spore, mine);
+    if (version.spore.author === ctx.state.nodeId && !version.proof) this.#words.overtake(version.spore, mine);
     if (reason === "challenges") {
       if (!this.#confirmations.add(version, "contradicts", true)) this.#refuse("spore-suspects-full", from);
     }
     return true;
   }
 
-  /** The last word of this node under a key, where the table still has it. */
-  #ownWord(key: string): Spore | undefined {
-    const own = this.#own.get(key);
-    return own &&
-      this.#table.versions(key).find(({ spore }) =>
-        spore.author === this.ctx.state.nodeId && spore.record.seq === own.seq
-      )?.spore;
-  }
-
-  /** A word in the name of this node that it does not know: of a former life of it, or of a thief of its key. */
-  #overtake(strange: Spore, mine: Spore | undefined): void {
-    const { key, seq } = strange.record;
-    const own = this.#own.get(key);
-    if (own && seq <= own.seq) return;
-    const { ctx } = this;
-    ctx.log("warn", "spore-not-mine", `A record of this node that it did not write is about: "${key}"`, { key });
-    ctx.audit("spore-not-mine", ctx.state.nodeId, `"${key}", number ${seq}`);
-    // What it still says itself it says again, above that.
-    if (own?.refresh && mine?.record.value) this.say(key, mine.record.value, { ttlMs: own.ttlMs, refresh: true });
-  }
-
   /** A key has changed: it is written by and by, and who watches is told. */
   #touched(key: string): void {
     this.#behind.note(key, this.ctx.nowMs);
     this.ctx.wakeAt(this.#behind.dueMs);
+    this.#told(key);
+  }
+
+  #told(key: string): void {
     for (const { prefix, changed } of this.#watchers) if (key.startsWith(prefix)) changed(key);
   }
 
@@ -598,7 +542,7 @@ export class Latent implements Part {
       // What was overtaken by another member in the Primary Spore is nobody's fault.
       if (ownerOf(key)?.kind === "node") this.#conductOf(spore.author).denied += 1;
     }
-    for (const { prefix, changed } of this.#watchers) if (key.startsWith(prefix)) changed(key);
+    this.#told(key);
   }
 
   /** What is used under a key: the winner, or what is newer and was confirmed. */
@@ -606,7 +550,7 @@ export class Latent implements Part {
     const entry = this.#table.get(key);
     const { challenger } = entry ?? {};
     if (challenger) {
-      const mine = ownerOf(key)?.kind === "node" ? this.#ownWord(key) : undefined;
+      const mine = ownerOf(key)?.kind === "node" ? this.#words.last(key) : undefined;
       const own = mine !== undefined && equalBytes(mine.hash, challenger.spore.hash);
       if (own || this.#confirmations.of(challenger.spore.hash)?.state === "confirmed") {
         return { version: challenger, provisional: true };
@@ -634,8 +578,8 @@ export class Latent implements Part {
       return equalBytes(entry.winner.spore.hash, hash) ? "current" : "replaced";
     }
     // What it said, not what is said in its name.
-    if (!this.#own.has(key)) return "unknown";
-    const word = this.#ownWord(key);
+    if (!this.#words.has(key)) return "unknown";
+    const word = this.#words.last(key);
     return word && equalBytes(word.hash, hash) ? "current" : "replaced";
   }
 
@@ -751,7 +695,7 @@ export class Latent implements Part {
 
   /** Own words of zones that are not repaired from here, to one that keeps everything. */
   #giveOwn(nodeId: string): void {
-    const keys = [...this.#own.keys()].filter((key) => !HYPHA_ZONES.includes(zoneOf(key))).slice(0, 256);
+    const keys = this.#words.keys.filter((key) => !HYPHA_ZONES.includes(zoneOf(key))).slice(0, 256);
     const versions = keys.flatMap((key) => this.#table.versions(key));
     for (const body of pushBodies(versions)) this.ctx.call(nodeId, "spore.push", body, 10_000, () => {});
   }
@@ -775,181 +719,6 @@ export class Latent implements Part {
     for (const { prefix } of this.#watchers) {
       if (!HYPHA_ZONES.some((zone) => prefix.startsWith(`${ZONES[zone]}/`))) read(prefix, undefined);
     }
-  }
-
-  // --- own words ----------------------------------------------------------------------------------------------
-
-  #seal(key: string, value: Uint8Array | undefined, ttlMs = RECORD_LIFE_MS_MAX): Spore {
-    const { state, nowMs } = this.ctx;
-    if (!ownerOf(key)) {
-      throw new Refusal(
-        "bad-request",
-        `Cannot write "${key}": it is no key`,
-        'Wanted "app/…", "net/…", "node/<id>/…" or "service/<name>/<id>" of letters, digits, ".", "_" and "-"',
-      );
-    }
-    if (!mayWrite(key, { nodeId: state.nodeId, issuer: state.isIssuer }, value === undefined)) {
-      const whose = ownerOf(key)!.kind === "issuers" ? "the issuers" : "the node that it names";
-      throw new Refusal("not-allowed", `Cannot write "${key}": only ${whose} may`, "Run it there, or write under app/");
-    }
-    const entry = this.#table.get(key);
-    const known = Math.max(
-      this.#own.get(key)?.seq ?? 0,
-      entry?.winner.spore.record.seq ?? 0,
-      entry?.challenger?.spore.record.seq ?? 0,
-    );
-    const seq = Math.max(known + 1, nowMs);
-    const lifeMs = value === undefined ? RECORD_LIFE_MS_MAX : Math.min(RECORD_LIFE_MS_MAX, ttlMs);
-    return sealSpore({ key, seq, value, issuedMs: nowMs, expiresMs: nowMs + lifeMs }, state.networkId, state.keyPair);
-  }
-
-  /** Stores an own word, then tells it. */
-  #publishOwn(spore: Spore, options: { readonly ttlMs?: number; readonly refresh?: boolean }): Version {
-    const { ctx } = this;
-    const { key } = spore.record;
-    const version: Version = { spore, proof: undefined };
-    const { changed, reason } = this.#table.merge(version, ctx.nowMs);
-    if (!changed) {
-      throw new Refusal(
-        reason === "full" ? "full" : "conflict",
-        `Cannot write "${key}": ${
-          reason === "full" ? "this node's table of spore records is full" : "a newer word is known"
-        }`,
-        reason === "full" ? "Delete what is not needed: mycelium spore list" : "Look at it: mycelium spore show " + key,
-      );
-    }
-    this.#counts.changed += 1;
-    this.#keepOwn(spore, options, () => this.#tell([version], undefined));
-    return version;
-  }
-
-  /** Stores an own word, and what it is followed by once it is durable. */
-  #keepOwn(spore: Spore, options: { readonly ttlMs?: number; readonly refresh?: boolean }, then?: () => void): void {
-    const { ctx } = this;
-    const { key, seq, value, issuedMs } = spore.record;
-    const own: OwnWord = {
-      key,
-      seq,
-      ttlMs: options.ttlMs ?? RECORD_LIFE_MS_MAX,
-      refresh: value !== undefined && (options.refresh ?? options.ttlMs === undefined),
-    };
-    this.#own.set(key, own);
-    this.#nextRefreshMs = Math.min(this.#nextRefreshMs, issuedMs + Math.floor(own.ttlMs / 2));
-    this.#behind.settle(key);
-    ctx.persist([ownPut(own), sporePut(key, this.#table.versions(key), ctx.nowMs)], then);
-    for (const { prefix, changed } of this.#watchers) if (key.startsWith(prefix)) changed(key);
-  }
-
-  /** The primaries agreed on an own word. Where it replaces one that has a proof, its own is waited for first. */
-  #committed(spore: Spore, options: { readonly ttlMs?: number }): void {
-    const { key } = spore.record;
-    const tell = () => {
-      // By then it may be known with its proof, or be overtaken.
-      const { changed } = this.#table.merge({ spore, proof: undefined }, this.ctx.nowMs);
-      if (!changed && !this.#table.versions(key).some((one) => equalBytes(one.spore.hash, spore.hash))) return;
-      this.#keepOwn(spore, options);
-      if (changed) this.#tell([{ spore, proof: undefined }], undefined);
-    };
-    if (this.#table.get(key)?.tier !== "primary") return tell();
-    this.#later.push({ atMs: this.ctx.nowMs + PROOF_WAIT_MS, run: tell });
-    this.ctx.wakeAt(this.ctx.nowMs + PROOF_WAIT_MS);
-  }
-
-  /** Says again what would run out, and forgets what is over. */
-  #refresh(): void {
-    const { ctx } = this;
-    this.#nextRefreshMs = Infinity;
-    for (const own of [...this.#own.values()]) {
-      const { key } = own;
-      const entry = this.#table.get(key);
-      const word = this.#table.versions(key).find((one) => one.spore.author === ctx.state.nodeId);
-      if (!entry || !word || !own.refresh && !isAlive(word, ctx.nowMs)) {
-        // Nothing of it is left that could come back, so that its number is of no use either.
-        if (!word && own.seq + RECORD_LIFE_MS_MAX <= ctx.nowMs) {
-          this.#own.delete(key);
-          ctx.persist([[ownKey(key), null]]);
-        }
-        continue;
-      }
-      if (!own.refresh) continue;
-      // What has a rank is renewed by who gave it, and somebody else's word is not ours to repeat.
-      const { record } = word.spore;
-      if (entry.winner !== word || entry.tier !== "latent" || record.value === undefined) {
-        this.#nextRefreshMs = Math.min(this.#nextRefreshMs, ctx.nowMs + REFRESH_LOOK_MS);
-        continue;
-      }
-      const dueMs = record.issuedMs + Math.floor(own.ttlMs / 2);
-      if (ctx.nowMs < dueMs) this.#nextRefreshMs = Math.min(this.#nextRefreshMs, dueMs);
-      else this.say(key, record.value, { ttlMs: own.ttlMs, refresh: true });
-    }
-  }
-
-  #write(
-    controlId: number,
-    key: string,
-    value: Uint8Array | undefined,
-    options: { readonly ttlMs?: number; readonly expect?: number },
-  ): unknown {
-    const { ctx } = this;
-    const spore = this.#seal(key, value, options.ttlMs);
-    const owned = ownerOf(key)!.kind === "node";
-    const result = (tier: "latent" | "primary", index?: number) => ({
-      key,
-      seq: spore.record.seq,
-      hash: toHex(spore.hash),
-      tier,
-      ...(index === undefined ? {} : { index }),
-      challenges: tier === "latent" && this.#table.get(key)?.challenger !== undefined,
-    });
-    if (!this.primary?.reachable()) {
-      if (options.expect !== undefined) {
-        throw new Refusal(
-          "no-primary",
-          `Cannot write "${key}" on a condition: no primary can be reached`,
-          "Wait for one (mycelium status), or write without --expect",
-        );
-      }
-      this.#publishOwn(spore, options);
-      return result("latent");
-    }
-    // An owned word is told at once: the Primary Spore follows.
-    if (owned && options.expect === undefined) {
-      this.#publishOwn(spore, options);
-      this.primary.propose(spore, undefined, () => {});
-      return result("latent");
-    }
-    this.primary.propose(spore, options.expect, (ended) => {
-      let reply: ReturnType<typeof result> | undefined;
-      let failure: { readonly code: string; readonly message: string; readonly cure: string } | undefined;
-      if (ended.ok) {
-        this.#committed(spore, options);
-        reply = result("primary", ended.index);
-      } else if (ended.known || options.expect !== undefined) {
-        const conflict = ended.code === "conflict";
-        failure = {
-          code: ended.code,
-          message: `Cannot write "${key}": ${
-            conflict ? `another version stands there, index ${ended.index}` : `the Primary Spore says ${ended.code}`
-          }`,
-          cure: conflict ? `Look at it: mycelium spore show ${key}` : "Look: mycelium status",
-        };
-      } else {
-        // The same word, told without rank: where it was committed after all, its proof joins it.
-        try {
-          this.#publishOwn(spore, options);
-          reply = result("latent");
-        } catch (error) {
-          if (!(error instanceof Refusal)) throw error;
-          failure = { code: error.code, message: error.message, cure: error.cure };
-        }
-      }
-      ctx.emit({
-        type: "control-reply",
-        controlId,
-        result: reply ? { ok: true, value: reply } : { ok: false, error: failure! },
-      });
-    });
-    return DEFERRED;
   }
 
   // --- bounds -------------------------------------------------------------------------------------------------
@@ -999,11 +768,6 @@ export class Latent implements Part {
     return this.ctx.state.members.get(nodeId)?.membership.name ?? shortNodeId(nodeId);
   }
 }
-
-/** Time for the proof of a word that was just agreed on. */
-const PROOF_WAIT_MS = 2_000;
-/** How soon a word that need not be said again is looked at again. */
-const REFRESH_LOOK_MS = 3_600_000;
 
 function zoneOf(key: string): number {
   return ZONES.indexOf(key.slice(0, key.indexOf("/")) as typeof ZONES[number]);
