@@ -20,6 +20,7 @@ const BENCHES = [
   "status",
   "start",
   "join",
+  "detect",
   "footprint",
   "idle",
 ];

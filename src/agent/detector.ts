@@ -59,6 +59,8 @@ export class Detector implements Part {
   #handles = new Map<string, string>();
   /** What the members were when the core was last told of them. */
   #viewOf = "";
+  /** Handles of those that a channel is wanted to. */
+  #watched: ReadonlySet<string> = new Set();
   /** Channels that the core counts as open. */
   readonly #channels = new Set<string>();
   readonly #heardMs = new Map<string, number>();
@@ -202,13 +204,13 @@ export class Detector implements Part {
       this.#handles.set(nodeId, handle);
       this.#nodeIds.set(handle, nodeId);
     }
-    const watched = new Set(this.ports.watched().flatMap((nodeId) => this.#handles.get(nodeId) ?? []));
+    const watched = this.#watched = new Set(this.ports.watched().flatMap((nodeId) => this.#handles.get(nodeId) ?? []));
     for (const nodeId of this.#channels) if (!this.#handles.has(nodeId)) this.#channels.delete(nodeId);
     for (const [nodeId, handle] of this.#handles) {
       // Nobody here looks after it, and those that do have not said that it is dead.
       const isUnknown = !watched.has(handle) && state.members.observation(nodeId).sinceMs === 0;
       if (isUnknown && state.members.get(nodeId)!.membership.expiresMs > nowMs) {
-        state.members.observe(nodeId, { state: "alive", reachable: false }, nowMs);
+        state.members.observe(nodeId, { state: "alive", reachable: true }, nowMs);
       }
     }
     this.#feed({ type: "view", nowMs: this.ctx.nowMs, members: new Set(this.#nodeIds.keys()), watched });
@@ -287,14 +289,17 @@ export class Detector implements Part {
     const nodeId = this.#nodeIds.get(effect.id);
     const member = nodeId && ctx.state.members.get(nodeId);
     if (!member) return;
-    if (!ctx.state.members.observe(nodeId, effect, ctx.nowMs)) return;
+    // Of one that this node does not look after itself nothing says that it would not answer.
+    const isOurs = this.#watched.has(effect.id) || this.#channels.has(nodeId);
+    const reachable = effect.reachable || effect.state === "alive" && !isOurs;
+    if (!ctx.state.members.observe(nodeId, { state: effect.state, reachable }, ctx.nowMs)) return;
     if (effect.state !== "alive") this.ports.doubted?.(nodeId);
     if (effect.state === "dead" && this.#channels.has(nodeId)) this.#hangUpMs.set(nodeId, ctx.nowMs + HANG_UP_MS);
     else this.#hangUpMs.delete(nodeId);
     const { name } = member.membership;
     const fields = { node: nodeId, reason: effect.reason };
     if (effect.state === "alive") {
-      const way = effect.reachable ? "" : ", though not from here";
+      const way = reachable ? "" : ", though not from here";
       ctx.log("info", "member-alive", `${name} is alive${way}: ${effect.reason}`, fields);
     } else if (effect.state === "suspect") {
       ctx.log("info", "member-suspect", `${name} may be dead: ${effect.reason}`, fields);
