@@ -212,6 +212,13 @@ export function printStatus(out: Output, status: Status): void {
     label("Credential", left > 0 ? `good for ${duration(left)}` : out.style("red", `ran out ${duration(left)} ago`));
   }
   label("Tolerates", `${tolerance.crashFaults} crashed, ${tolerance.byzantineFaults} lying: ${safe(tolerance.note)}`);
+  if (status.primary && status.primary.role !== "client") {
+    const { role, term, leader, voters, learners } = status.primary;
+    const name = members.find((one) => one.nodeId === leader)?.name ?? leader?.slice(-8);
+    const led = leader === undefined ? out.style("red", "nobody leads") : `led by ${safe(name!)}`;
+    const listen = learners.length > 0 ? `, ${learners.length} listening` : "";
+    label("Primaries", `${plural(voters.length, "voter")}${listen}, ${led}; this one: ${role}, term ${term}`);
+  }
   if (status.spores) {
     const { tiers, suspects } = status.spores;
     const doubted = suspects.asking + suspects.denied + suspects.unanswered;

@@ -114,8 +114,8 @@ ${tiles(status)}
     nodeCard(status)
   }</div>
 <div class="col">${webCard(status)}${plotsCard(status)}${invitesCard(status)}${healthCard(status)}${
-    sporesCard(status)
-  }${seedsCard(status)}${refusalsCard(status)}</div>
+    primaryCard(status)
+  }${sporesCard(status)}${seedsCard(status)}${refusalsCard(status)}</div>
 </div>
 </main>
 <footer class="foot"><span>mycelium ${status.version.version} (${status.version.commit})</span><a href="status">status as JSON</a><a href="metrics">metrics</a><a href="readyz">readiness</a><a href="openapi.json">OpenAPI</a></footer>
@@ -660,6 +660,40 @@ const TIER_TEXT = {
   seed: "from a seed of an issuer",
   latent: "told by members",
 } as const;
+
+/** Who agrees on what the network knows; nothing where this node holds no replica. */
+function primaryCard(status: Status): Html {
+  const { primary } = status;
+  if (!primary || primary.role === "client") return html``;
+  const name = (nodeId: string) => status.members.find((one) => one.nodeId === nodeId)?.name ?? nodeId.slice(-8);
+  const rows = [
+    ...primary.voters.map((one) => [one, "votes"] as const),
+    ...primary.learners.map((one) => [one, "listens"] as const),
+  ];
+  return html`
+    <section class="card o8" aria-labelledby="h-primary">
+      <div class="head">
+        <h2 id="h-primary">Primaries</h2>
+        <p>term ${count(primary.term)}, entry ${count(primary.appliedIndex)} of ${count(primary.commitIndex)}</p>
+      </div>
+      <ul class="rows">${primary.leader === undefined
+        ? html`
+          <li>
+            <div class="grow">nobody leads<small>nothing can be agreed on</small></div>
+            <div>${badge("look", "bad")}</div>
+          </li>
+        `
+        : ""}${rows.map(([one, part]) =>
+          html`
+            <li>
+              <div class="grow">${name(one)}<small>${part}</small></div>
+              <div>${one === primary.leader ? badge("leads", "good") : ""}</div>
+            </li>
+          `
+        )}</ul>
+    </section>
+  `;
+}
 
 /** What the network knows, by where it comes from; nothing before this node is a member. */
 function sporesCard(status: Status): Html {

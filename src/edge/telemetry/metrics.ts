@@ -83,6 +83,7 @@ export function renderMetrics(status: Status, extra?: (out: Exposition) => void)
   joinMetrics(out, status);
   sporeMetrics(out, status);
   detectionMetrics(out, status);
+  primaryMetrics(out, status);
   gossipMetrics(out, status);
   seedMetrics(out, status);
   trafficMetrics(out, status);
@@ -206,6 +207,31 @@ function seedMetrics(out: Exposition, status: Status): void {
   );
   const taken = seeds.taken.reduce((sum, one) => sum + one.records, 0);
   out.gauge("mycelium_seed_records", "Records in the seeds that were taken in this run.", taken);
+}
+
+function primaryMetrics(out: Exposition, status: Status): void {
+  const { primary } = status;
+  if (!primary) return;
+  out.gauge(
+    "mycelium_primary_leader_known",
+    "Whether somebody leads the primaries.",
+    primary.leader === undefined ? 0 : 1,
+  );
+  if (primary.role === "client") return;
+  out.gauge("mycelium_primary_leads", "Whether this node leads the primaries.", primary.role === "leader" ? 1 : 0);
+  out.counter("mycelium_primary_term", "Term of the primaries: rises with elections.", primary.term);
+  out.gauge("mycelium_primary_voters", "Nodes that vote.", primary.voters.length);
+  out.gauge("mycelium_primary_learners", "Nodes that listen.", primary.learners.length);
+  out.counter("mycelium_primary_commit_index", "Last entry that is known to be agreed on.", primary.commitIndex);
+  out.counter("mycelium_primary_applied_index", "Last entry in the state of this node.", primary.appliedIndex);
+  out.gauge("mycelium_primary_log_bytes", "Log since the last snapshot.", primary.logBytes);
+  out.gauge("mycelium_primary_keys", "Keys of the agreed state, deleted ones included.", primary.keys);
+  out.gauge("mycelium_primary_bytes", "What they count for.", primary.bytes);
+  out.gauge(
+    "mycelium_primary_unproven",
+    "At the leader: keys that wait for signatures of a majority.",
+    primary.unproven,
+  );
 }
 
 function detectionMetrics(out: Exposition, status: Status): void {
