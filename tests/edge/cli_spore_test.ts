@@ -32,7 +32,7 @@ const ROWS = [
   row("service/web/a", { tier: "latent", authorName: "attic\u001b[31m", index: undefined }),
   row("service/web/b", { tier: "seed", state: "deleted" }),
   row("service/web/c", { challenger: { ...row("service/web/c"), tier: "latent", confirmation: "denied" } }),
-  row("service/web/d", { provisional: true, tier: "latent" }),
+  row("service/web/d", { provisional: true, expiresMs: NOW - 60_000 + 14 * 86_400_000 }),
 ];
 
 /** Runs a command against an agent that answers so. */
@@ -68,7 +68,8 @@ Deno.test("[3.5e] spore list: a table of what lives, page by page; --all, --json
   const lines = stdout.trimEnd().split("\n");
   assert.match(lines[0]!, /^KEY +TIER +AUTHOR +SEQ +SIZE +AGE +EXPIRES +STATE$/);
   assert.equal(lines.length, 5, "the deleted one is not shown");
-  assert.match(lines[1]!, /^app\/greeting +primary +porch +\d+ +5 B +1m +in 1h +live$|kept +live$/);
+  assert.match(lines[1]!, /^app\/greeting +primary +porch +\d+ +5 B +1m +in 1h +live$/);
+  assert.match(stdout, /service\/web\/d .* kept +provisional/);
   assert.match(stdout, /service\/web\/c .*contradicted/);
   assert.match(stdout, /service\/web\/d .*provisional/);
   assert.ok(!stdout.includes("\u001b"), "names from other machines do not steer the terminal");

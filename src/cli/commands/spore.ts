@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import type { SporeRow } from "../../agent/status.ts";
 import { fromBase64Url, fromUtf8, toBase64Url, utf8 } from "../../core/bytes.ts";
-import { VALUE_BYTES_MAX } from "../../spore/record.ts";
+import { RECORD_LIFE_MS_MAX, VALUE_BYTES_MAX } from "../../spore/record.ts";
 import type { ControlClient } from "../client.ts";
 import { type Context, countFlag, durationFlag, type Register } from "../context.ts";
 import { CliError, EXIT, usageError } from "../exit.ts";
@@ -259,9 +259,13 @@ function stateOf(row: SporeRow): Cell {
 
 function expiry(row: SporeRow, nowMs: number): string {
   if (row.state !== "live") return "-";
-  // What the primaries hold is renewed for as long as there are any.
-  if (row.tier === "primary") return "kept";
+  if (isKept(row)) return "kept";
   return `in ${duration(Math.max(0, row.expiresMs - nowMs))}`;
+}
+
+/** What the primaries hold stays for as long as there are any, unless it was given a shorter life. */
+function isKept(row: SporeRow): boolean {
+  return row.tier === "primary" && row.expiresMs - row.issuedMs === RECORD_LIFE_MS_MAX;
 }
 
 function describe(context: Context, row: SporeRow & { readonly nowMs: number }, value: string | undefined): void {
@@ -278,7 +282,7 @@ function describe(context: Context, row: SporeRow & { readonly nowMs: number }, 
     ["Author", `${row.authorName} (${row.author})`],
     ["Number", String(row.seq)],
     ["Issued", `${instant(row.issuedMs)}, ${duration(Math.max(0, row.nowMs - row.issuedMs))} ago`],
-    ["Expires", row.tier === "primary" ? "kept by the Primary Spore" : instant(row.expiresMs)],
+    ["Expires", isKept(row) ? "kept by the Primary Spore" : instant(row.expiresMs)],
     ["Hash", row.hash],
   ];
   for (const [name, text] of lines) out.line(`${name.padEnd(8)} ${safe(text)}`);
