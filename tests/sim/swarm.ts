@@ -97,6 +97,7 @@ class Run {
   readonly #approval: boolean;
   readonly #expiry: boolean;
   #wipes = 0;
+  #wipedIssuer = false;
   #liar: { readonly host: Host; readonly byzantine: Byzantine } | undefined;
 
   constructor(options: SwarmOptions) {
@@ -265,6 +266,7 @@ class Run {
   #remove(): string {
     const { world } = this;
     const rng = this.#rng;
+    if (this.#wipedIssuer) return "nothing";
     const victim = this.#hosts[1 + rng.below(this.#hosts.length - 1)]!;
     const by = this.#hosts.filter((host) =>
       host.agent && host !== victim && host.view.state.isIssuer && !this.#removed.has(host)
@@ -277,20 +279,29 @@ class Run {
     return `${issuer.name} removes ${victim.name}`;
   }
 
-  /** An issuer that loses its disk counts as gone for good for the others' majorities, so it keeps it here. */
+  /**
+   * A machine loses its disk and joins again as somebody else. Of issuers one may, where at least four are left to
+   * agree without it and nobody was removed: whoever it was is removed then, as an operator would.
+   */
   #wipe(host: Host): boolean {
-    const issuer = this.#founder.agent ? this.#founder : undefined;
-    const issuers = issuer?.view.state.network?.chain?.issuers ?? [];
+    const { world } = this;
+    const founder = this.#founder;
+    const chain = founder.agent && founder.view.state.network?.chain;
     const key = host.nodeId === "" ? undefined : publicKeyOf(host.nodeId);
-    const serves = key !== undefined && issuers.some((one) => one.every((byte, i) => byte === key[i]));
+    if (!chain || !key || host === founder || host === this.#liar?.host || this.#removed.has(host)) return false;
+    const serves = chain.isIssuer(key);
     const server = this.#joins.get(host) === this.#joins.get(this.#hosts[1]!);
-    if (host === this.#liar?.host) return false;
-    if (!issuer || this.#wipes >= 2 || !key || serves || server || host === issuer || this.#removed.has(host)) {
-      return false;
-    }
+    if (this.#wipes >= 2 || server && !serves) return false;
+    if (serves && (chain.issuers.length < 5 || this.#wipedIssuer || this.#removed.size > 0)) return false;
     this.#wipes += 1;
-    this.world.wipe(host);
-    this.#joins.set(host, this.#invite(issuer, 1, undefined));
+    const before = host.nodeId;
+    world.wipe(host);
+    if (serves) {
+      this.#wipedIssuer = true;
+      const request = { verb: "node-remove", node: before } as const;
+      world.dispatch(founder, { type: "control", nowMs: world.local(founder), controlId: 0, request });
+    }
+    this.#joins.set(host, this.#invite(founder, 1, serves ? "sclerotium" : undefined));
     this.#ask(host);
     return true;
   }
