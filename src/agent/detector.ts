@@ -8,7 +8,8 @@
 import { type CborValue, decodeAs, encodeCbor, uint, WireError } from "../core/codec.ts";
 import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
 import { nodeIdOf } from "../core/ids.ts";
-import { type ChannelHint, Swim, type SwimEffect, type SwimEvent } from "../membership/swim.ts";
+import { Swim } from "../membership/swim.ts";
+import type { ChannelHint, SwimEffect, SwimEvent } from "../membership/swim_events.ts";
 import {
   decodeSwim,
   encodeSwim,

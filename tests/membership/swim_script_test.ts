@@ -1,7 +1,8 @@
 /** Failure detection in scripts: what one node does when this and that happens. @module */
 
 import { seededRng } from "../../src/core/rng.ts";
-import { type ChannelHint, Swim, type SwimEffect, type SwimEvent } from "../../src/membership/swim.ts";
+import { Swim } from "../../src/membership/swim.ts";
+import type { ChannelHint, SwimEffect, SwimEvent } from "../../src/membership/swim_events.ts";
 import type { SwimMessage, SwimUpdate } from "../../src/membership/swim_messages.ts";
 import { type ScriptCommand, testScripts } from "../testkit/script_runner.ts";
 

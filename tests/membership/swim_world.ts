@@ -5,7 +5,8 @@
  */
 
 import { seededRng, shuffled } from "../../src/core/rng.ts";
-import { type ChannelHint, Swim, type SwimEffect, type SwimEvent, type SwimState } from "../../src/membership/swim.ts";
+import { Swim } from "../../src/membership/swim.ts";
+import type { ChannelHint, SwimEffect, SwimEvent, SwimState } from "../../src/membership/swim_events.ts";
 import { encodeSwim, type SwimUpdate } from "../../src/membership/swim_messages.ts";
 import { Agenda } from "../sim/heap.ts";
 

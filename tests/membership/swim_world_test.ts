@@ -1,7 +1,7 @@
 /** Failure detection in whole networks of pure cores: how soon, at what cost, and who is wronged. @module */
 
 import assert from "node:assert/strict";
-import type { SwimState } from "../../src/membership/swim.ts";
+import type { SwimState } from "../../src/membership/swim_events.ts";
 import { SwimWorld } from "./swim_world.ts";
 
 /** What was found of some by others, neither of them among the exempt, since a time. */
