@@ -4,8 +4,10 @@
  *
  * References: the floor (push to six on receipt and that one verification, no repair, no scores, ids that are
  * believed), and at N = 100 js-libp2p with @libp2p/gossipsub over its memory transport, which needs the registry of
- * npm once. Time to the last delivery and processor time per message and node are two lines each; the sends per
- * delivery stand beside them, `frames` with announcements, questions and control and all.
+ * npm once. Three lines each: time to the last delivery, the processor time that went by until then, which other
+ * work on the machine does not stretch, and the processor time per message and node with all that follows (aim:
+ * 0.15 ms, three times the floor). The sends per delivery stand beside them, `frames` with announcements, questions
+ * and control and all.
  *
  * usage: deno run -A bench/gossip.ts [--pairs=5] [N …]
  *
@@ -38,7 +40,7 @@ async function compare(
   nodes: number,
   against: string,
   other: () => Promise<GossipRun | undefined>,
-  bars: { readonly bar: number; readonly extreme: number; readonly cpuExtreme: number },
+  bars: { readonly bar: number; readonly extreme: number; readonly cpuBar: number },
 ): Promise<void> {
   const pairs: { readonly ours: GossipRun; readonly reference: GossipRun }[] = [];
   for (let i = 0; i < PAIRS; i++) {
@@ -56,21 +58,22 @@ async function compare(
     frames: ours("frames"),
     sendsOfReference: round(median(pairs.map((one) => one.reference.sends))),
   };
-  const { bar, extreme, cpuExtreme } = bars;
+  const { bar, extreme, cpuBar } = bars;
   const name = (what: string) => `gossip in process, N=${nodes}: ${what}, against ${against}`;
   report({ name: name("last delivery"), unit: "ms", bar, extreme, pairs: of("lastMs"), more });
+  report({ name: name("processor time until it"), unit: "ms", bar, extreme, pairs: of("lastCpuMs") });
   report({
     name: name("processor time per message and node"),
     unit: "ms",
-    bar,
-    extreme: cpuExtreme,
+    bar: cpuBar,
+    extreme: cpuBar,
     pairs: of("cpuMs"),
   });
 }
 
 for (const nodes of SIZES.length > 0 ? SIZES : [10, 100, 1_000]) {
-  await compare(nodes, "the floor", () => world("floor", nodes), { bar: 2, extreme: 2, cpuExtreme: 2 });
+  await compare(nodes, "the floor", () => world("floor", nodes), { bar: 2, extreme: 2, cpuBar: 3 });
   if (nodes !== 100) continue;
-  const bars = { bar: 0.25, extreme: 0.1, cpuExtreme: 0.1 };
+  const bars = { bar: 0.25, extreme: 0.1, cpuBar: 0.1 };
   await compare(nodes, "js-libp2p", () => gossipsub(nodes), bars);
 }

@@ -100,17 +100,21 @@ async function run(count: number, messages: number): Promise<GossipRun> {
   await sleep(6_000);
   const p50: number[] = [];
   const last: number[] = [];
+  const lastCpu: number[] = [];
   const publish = async (n: number) => {
     const record = makeRecord(n);
     const done = Promise.withResolvers<void>();
     let delivered = 1;
     let [halfMs, lastMs] = [0, 0];
+    const startCpuMs = cpuMs();
     const startMs = performance.now();
     told = () => {
       delivered += 1;
       lastMs = performance.now() - startMs;
       if (delivered === Math.ceil(count / 2)) halfMs = lastMs;
-      if (delivered === count) done.resolve();
+      if (delivered !== count) return;
+      lastCpu.push(cpuMs() - startCpuMs);
+      done.resolve();
     };
     await nodes[(n * 7_919) % count]!.services.pubsub.publish(TOPIC, record);
     await Promise.race([done.promise, sleep(10_000)]);
@@ -120,7 +124,7 @@ async function run(count: number, messages: number): Promise<GossipRun> {
     await sleep(20);
   };
   for (let i = 0; i < 20; i++) await publish(i);
-  [p50.length, last.length] = [0, 0];
+  for (const one of [p50, last, lastCpu]) one.length = 0;
   const sendsBefore = sends;
   const cpuBefore = cpuMs();
   for (let i = 0; i < messages; i++) await publish(20 + i);
@@ -130,6 +134,7 @@ async function run(count: number, messages: number): Promise<GossipRun> {
     nodes: count,
     p50Ms: median(p50),
     lastMs: median(last),
+    lastCpuMs: median(lastCpu),
     cpuMs: cpu / messages / count,
     sends: sent,
     frames: sent,
