@@ -112,6 +112,24 @@ export const LIMITS = {
   sporeSuspectsMax: 256,
   /** Pairs of records that show that an author said two things at once; the first ones are kept. */
   sporeEvidenceMax: 128,
+  /** Voters of one consensus table, and seats of equal ones. */
+  consensusVotersMax: 100,
+  /** Operations of one consensus instance. */
+  consensusBatchMax: 256,
+  /** Operations of one consensus instance, bytes. */
+  consensusBatchBytesMax: 256 << 10,
+  /** Body of one operation. */
+  consensusOperationBytesMax: 16 << 10,
+  /** Consensus instances that are not decided; further ones are refused `overloaded`. */
+  consensusInstancesMax: 64,
+  /** The same of one proposer. */
+  consensusInstancesPerProposerMax: 8,
+  /** Consensus instances that are over and not expired: a proposal past it is refused. */
+  consensusSettledMax: 4_096,
+  /** Rounds of one consensus instance; past it the instance has failed. */
+  consensusRoundsMax: 64,
+  /** Operations that wait for their turn; the lightest of the fullest lane is refused when full. */
+  consensusQueueMax: 4_096,
   /** Length of names that people give. */
   nameCharsMax: 63,
 } as const;
@@ -124,6 +142,8 @@ assert(
   "the state of the Primary Spore fits a snapshot",
 );
 assert(LIMITS.sporesMax * 8 <= LIMITS.frameBytesMax, "a list of the ids of all spore records fits a frame");
+assert(LIMITS.consensusVotersMax < 256, "shares of a secret are points of a field of 256");
+assert(LIMITS.consensusBatchBytesMax * 2 <= LIMITS.frameBytesMax, "a frame carries the largest consensus proposal");
 assert(LIMITS.inboundCallsPerPeerMax < LIMITS.inboundCallsMax, "one peer cannot take all inbound calls");
 assert(LIMITS.candidatesPerSourceMax < LIMITS.candidatesMax, "one source cannot take all candidates");
 assert(LIMITS.gossipBodyBytesMax * 8 <= LIMITS.frameBytesMax, "a frame carries the largest broadcast message");
