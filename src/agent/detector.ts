@@ -25,6 +25,9 @@ import type { DetectionStatus } from "./status.ts";
 
 /** First byte of a datagram of failure detection. */
 export const SWIM_DATAGRAM = 0x53;
+/** Time between two pings of the neighbour, and on a machine that runs on its battery. */
+const INTERVAL_MS = 1_000;
+const BATTERY_INTERVAL_MS = 3_000;
 /** Where the last incarnation is stored. */
 const INCARNATION_KEY = "swim/incarnation";
 /** Signed news is about now: older, or of a clock that is further off, it counts no longer. */
@@ -81,7 +84,9 @@ export class Detector implements Part {
 
   start(): void {
     const { state, rng } = this.ctx;
-    this.#swim = new Swim({ self: handleOf(state.keyPair.publicKey), rng });
+    // Each ping says when the next one is to come, so that everybody can have a pace of its own.
+    const intervalMs = this.ctx.capabilities?.battery ? BATTERY_INTERVAL_MS : INTERVAL_MS;
+    this.#swim = new Swim({ self: handleOf(state.keyPair.publicKey), rng, intervalMs });
     this.#viewOf = "";
     this.#channels.clear();
     this.#feed({ type: "start", nowMs: this.ctx.nowMs, incarnation: this.#stored });

@@ -33,6 +33,9 @@ export interface Observed {
 const PACKET_BYTES = 20 + 8 + 1 + 8 + 2 + 2 + 16;
 const ACK_BYTES = 20 + 8 + 1 + 8 + 2 + 7 + 16;
 
+/** As `agent/links.ts` has it. */
+const FULL_MESH_MAX = 32;
+
 class Host {
   swim!: Swim;
   life = 0;
@@ -65,7 +68,18 @@ export class SwimWorld {
   readonly #agenda = new Agenda();
   readonly #byId = new Map<string, Host>();
 
-  constructor(n: number, seed: number, weather: Weather = {}, fullMeshMax = 32) {
+  /**
+   * @param n Nodes.
+   * @param seed Draws everything.
+   * @param weather What the network does.
+   * @param intervalOf Time between two pings of a node's neighbour, by index.
+   */
+  constructor(
+    n: number,
+    seed: number,
+    weather: Weather = {},
+    readonly intervalOf: (index: number) => number = () => 1_000,
+  ) {
     this.#rng = seededRng(seed);
     this.weather = weather;
     this.hosts = Array.from({ length: n }, (_, i) => {
@@ -74,13 +88,13 @@ export class SwimWorld {
       this.#byId.set(id, host);
       return host;
     });
-    for (const host of this.hosts) for (const peer of this.#wanted(host, fullMeshMax)) this.#join(host, peer);
+    for (const host of this.hosts) for (const peer of this.#wanted(host)) this.#join(host, peer);
     for (const host of this.hosts) this.start(host.index);
   }
 
   /** As `agent/links.ts` has it: everybody, or fingers on the ring; the first three stand for the issuers. */
-  #wanted(host: Host, fullMeshMax: number): Host[] {
-    if (this.hosts.length <= fullMeshMax) return this.hosts.filter((one) => one !== host);
+  #wanted(host: Host): Host[] {
+    if (this.hosts.length <= FULL_MESH_MAX) return this.hosts.filter((one) => one !== host);
     const ring = [...this.hosts].sort((a, b) => a.id < b.id ? -1 : 1);
     const at = ring.indexOf(host);
     const wanted = new Set(this.hosts.slice(0, 3));
@@ -101,7 +115,8 @@ export class SwimWorld {
     host.running = true;
     host.wakeMs = host.timerMs = Infinity;
     host.waiting = [];
-    host.swim = new Swim({ self: host.id, rng: seededRng(this.#rng.below(2 ** 32)) });
+    const rng = seededRng(this.#rng.below(2 ** 32));
+    host.swim = new Swim({ self: host.id, rng, intervalMs: this.intervalOf(index) });
     this.#step(host, { type: "start", nowMs: this.nowMs, incarnation: host.stored });
     const members = new Set(this.hosts.filter((one) => one !== host).map((one) => one.id));
     const watched = new Set([...host.peers].map((one) => this.hosts[one]!.id));

@@ -193,6 +193,30 @@ Deno.test("[3.3e] [10.4b] SWIM: idle, a node sends at most 300 bytes a second an
   assert.ok(costs.at(-1)! <= 1.1 * costs[1]!, `flat in N: ${costs.map(Math.round)}`);
 });
 
+Deno.test("[3.3e] SWIM: nodes on batteries ping seldom, which costs less and lets nobody die unseen", () => {
+  const isOnBattery = (index: number) => index % 2 === 0;
+  const times: number[] = [];
+  for (let round = 0; round < 6; round++) {
+    const world = new SwimWorld(20, 50 + round, {}, (index) => isOnBattery(index) ? 3_000 : 1_000);
+    world.run(20_000);
+    world.measures = true;
+    const before = world.hosts.map((one) => one.bytes);
+    world.run(60_000);
+    const mean = (wanted: boolean) => {
+      const some = world.hosts.filter((one) => isOnBattery(one.index) === wanted);
+      return some.reduce((sum, one) => sum + one.bytes - before[one.index]!, 0) / some.length / 60;
+    };
+    assert.ok(mean(true) < 0.75 * mean(false), `${mean(true)}, ${mean(false)} bytes a second`);
+    const sinceMs = world.nowMs;
+    const [victim] = world.pick(1);
+    world.kill(victim!);
+    world.run(15_000);
+    times.push(...world.knownAfterMs(victim!, "dead", sinceMs));
+    assert.deepEqual(found(world, ["dead"], 0, [victim!]), []);
+  }
+  assert.ok(times.every((one) => one <= 5_000), `${Math.max(...times)} ms`);
+});
+
 Deno.test("[3.3c] SWIM: a member that lies about another cannot have it called dead, nor keep it alive", () => {
   const world = new SwimWorld(10, 21);
   world.run(10_000);
