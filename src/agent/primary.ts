@@ -70,6 +70,10 @@ const DATAGRAM_KIND = 0x72;
 const ACTIVE_MS = 300;
 /** Times while nothing happens: the channels and the detector notice more. */
 const IDLE_MS = 10_000;
+/** A timer that is later is a stall of the process. */
+const STALL_MS = 40;
+/** Longest stall that timeouts follow. */
+const LAG_MS_MAX = 700;
 /** Without a write or a read for so long a leader slows down. */
 const IDLE_AFTER_MS = 3_000;
 /** Heartbeats that tell the followers of it first. */
@@ -147,6 +151,7 @@ const readRaft = record({
   t: text(128),
   m: array(bytes({ max: LIMITS.frameBytesMax }), OUTBOX_MAX),
   p: optional(uint(60_000)),
+  g: optional(uint(60_000)),
 });
 const readRaftAnswer = record({ r: optional(text(128)) });
 const readPropose = record({
@@ -240,6 +245,10 @@ export class Primary implements Part {
   /** Last write, read or change at this leader. */
   #busyMs = 0;
   #idle = false;
+  /** How late timers of this process are, the worst of the last seconds; and those of followers, as they say. */
+  #lagMs = 0;
+  readonly #lags = new Map<string, number>();
+  #stalled = false;
   #idleNotices = 0;
   #logBytes = 0;
   #chainEpoch = 0;
@@ -359,10 +368,7 @@ export class Primary implements Part {
   wake(): number {
     const { ctx } = this;
     this.#replica();
-    if (this.#raft && ctx.nowMs >= this.#wakeMs) {
-      this.#wakeMs = Infinity;
-      this.#step({ type: "wake", nowMs: ctx.nowMs });
-    }
+    if (this.#raft && ctx.nowMs >= this.#wakeMs) this.#wakeRaft(this.#raft);
     let nextMs = Math.min(
       this.#console.wake(),
       this.#unpark(),
@@ -447,7 +453,7 @@ export class Primary implements Part {
     this.#policyMs = 0;
     if (!raft || this.leader !== nodeId || this.leads) return;
     this.#step({ type: "forget-leader", nowMs: this.ctx.nowMs });
-    this.#pace(ACTIVE_MS);
+    this.#pace(this.#activeMs());
   }
 
   /** Writes a record; `done` is called once. */
@@ -778,6 +784,7 @@ export class Primary implements Part {
     );
     if (leader !== undefined) this.#leaderHint = nodeOfReplica(leader);
     this.attestation.lead(role === "leader");
+    this.#lags.clear();
     if (role !== "leader") this.#failAll();
     else {
       this.#policyMs = 0;
@@ -791,7 +798,7 @@ export class Primary implements Part {
       }
     }
     // Whoever looks for a leader wants one soon.
-    if (leader === undefined) this.#pace(ACTIVE_MS);
+    if (leader === undefined) this.#pace(this.#activeMs());
     this.#client.hurry();
   }
 
@@ -888,7 +895,13 @@ export class Primary implements Part {
     const pace = raft.view.role === "leader"
       ? (this.#idleNotices > 0 ? IDLE_MS : raft.options.electionTimeoutMs)
       : undefined;
-    const packet = (messages: readonly Uint8Array[]): CborValue => ({ f: raft.id, t: to, m: messages, p: pace });
+    const packet = (messages: readonly Uint8Array[]): CborValue => ({
+      f: raft.id,
+      t: to,
+      m: messages,
+      p: pace,
+      g: pace === undefined && this.#lagMs >= STALL_MS ? Math.round(this.#lagMs) : undefined,
+    });
     const small = encoded.length <= 4 && outbox.messages.every((one) => !RELIABLE.has(one.type)) &&
       outbox.datagrams.count < DATAGRAMS_PER_SECOND;
     if (small) {
@@ -959,7 +972,10 @@ export class Primary implements Part {
     // A leader's word counts; anybody's, where it wants things to go faster.
     const { leader, role } = raft.view;
     if (packet.p !== undefined && role !== "leader" && leader === packet.f) this.#pace(packet.p);
-    else if (packet.p !== undefined && packet.p <= ACTIVE_MS) role === "leader" ? this.#busy() : this.#pace(ACTIVE_MS);
+    else if (packet.p !== undefined && packet.p <= ACTIVE_MS && this.#idle) {
+      role === "leader" ? this.#busy() : this.#pace(this.#activeMs());
+    }
+    if (role === "leader") this.#lags.set(packet.f, Math.min(packet.g ?? 0, LAG_MS_MAX));
   }
 
   #noteReplica(nodeId: string, id: string): void {
@@ -1029,6 +1045,32 @@ export class Primary implements Part {
   }
 
   // --- A leader's work.
+
+  /**
+   * Wakes the core when its time has come. After a stall of this process its messages wait in the sockets behind the
+   * timer: they come first, or each stall of a follower would be the silence of its leader.
+   */
+  #wakeRaft(raft: Raft): void {
+    const { nowMs } = this.ctx;
+    const lateMs = nowMs - this.#wakeMs;
+    this.#lagMs = Math.max(Math.min(lateMs, LAG_MS_MAX), Math.floor(this.#lagMs * 0.97));
+    if (lateMs >= STALL_MS && !this.#stalled) {
+      this.#stalled = true;
+      this.#wakeMs = nowMs + STALL_MS / 2;
+      return;
+    }
+    this.#stalled = false;
+    this.#wakeMs = Infinity;
+    this.#step({ type: "wake", nowMs });
+    if (raft.view.role === "leader" && !this.#idle) this.#pace(this.#activeMs());
+  }
+
+  /** Election timeout while something goes on: longer where processes stall, here or at followers; in steps. */
+  #activeMs(): number {
+    let lagMs = this.#lagMs;
+    for (const one of this.#lags.values()) lagMs = Math.max(lagMs, one);
+    return ACTIVE_MS + Math.floor(4 * lagMs / 200) * 200;
+  }
 
   /** Keeps the group in shape; returns when it wants to be woken. */
   #lead(): number {
@@ -1133,14 +1175,14 @@ export class Primary implements Part {
   #busy(): void {
     this.#busyMs = this.ctx.nowMs;
     this.#idleNotices = 0;
-    this.#pace(ACTIVE_MS);
+    if (this.#idle) this.#pace(this.#activeMs());
   }
 
   #pace(electionTimeoutMs: number): void {
     const raft = this.#raft;
     const wantedMs = Math.min(IDLE_MS, Math.max(ACTIVE_MS, electionTimeoutMs));
     if (!raft || raft.options.electionTimeoutMs === wantedMs) return;
-    this.#idle = wantedMs > ACTIVE_MS;
+    this.#idle = wantedMs === IDLE_MS;
     this.#step({
       type: "pace",
       nowMs: this.ctx.nowMs,
@@ -1160,7 +1202,7 @@ export class Primary implements Part {
     const idleMs = this.#busyMs + IDLE_AFTER_MS;
     if (nowMs < idleMs) return idleMs;
     this.#idleNotices += 1;
-    const slowMs = idleMs + IDLE_NOTICE * (ACTIVE_MS / 5) + 20;
+    const slowMs = idleMs + IDLE_NOTICE * raft.options.heartbeatMs + 20;
     if (nowMs < slowMs) return slowMs;
     this.#idleNotices = 0;
     this.#pace(IDLE_MS);
@@ -1328,8 +1370,8 @@ export class Primary implements Part {
   /** Something is wanted of a leader that had nothing to do: if it is there, it says so now. */
   #rouse(): void {
     const raft = this.#raft;
-    if (!raft || this.leads || raft.options.electionTimeoutMs <= ACTIVE_MS) return;
-    this.#pace(ACTIVE_MS);
+    if (!raft || this.leads || !this.#idle) return;
+    this.#pace(this.#activeMs());
     for (const to of membersOf(raft.view.config)) {
       const node = nodeOfReplica(to);
       if (to === raft.id || !this.ctx.sessions.get(node)?.member) continue;
