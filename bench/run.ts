@@ -21,6 +21,8 @@ const BENCHES = [
   "start",
   "join",
   "detect",
+  "raft_net",
+  "raft_failover",
   "footprint",
   "idle",
 ];

@@ -1,6 +1,8 @@
 /** The Primary Spore among whole agents in the simulator's world. */
 
 import assert from "node:assert/strict";
+import fc from "fast-check";
+import { type CborValue, encodeCbor } from "../../src/core/codec.ts";
 import { Net } from "./kit.ts";
 import type { Host } from "../sim/world.ts";
 
@@ -247,4 +249,66 @@ Deno.test("[3.1c] Primary Spore: over lost answers and changing leaders each wri
   }
   world.lossPpm = 0;
   assert.equal(get(net, hosts[2]!, "app/n"), "11");
+});
+
+Deno.test("[10.1a] [10.1b] Primary Spore: an issuer that sends garbage is answered with a code, and changes nothing", () => {
+  const { net, hosts } = group(13, 3, 3);
+  const { world } = net;
+  put(net, hosts[0]!, "app/a", "1");
+  world.run(5_000);
+  const target = leaderOf(hosts)!;
+  const liar = hosts.find((one) => one !== target)!;
+  const peer = target.view.sessions.get(liar.nodeId)!.peer;
+  const [own, replica] = [target.view.primary!.id, liar.view.primary!.id];
+  const before = target.view.primary!;
+  const anyValue: fc.Arbitrary<CborValue> = fc.letrec<{ value: CborValue }>((tie) => ({
+    value: fc.oneof(
+      { depthSize: "small" },
+      fc.nat(),
+      fc.string({ maxLength: 8 }),
+      fc.boolean(),
+      fc.uint8Array({ maxLength: 40 }),
+      fc.array(tie("value"), { maxLength: 3 }),
+      fc.dictionary(
+        fc.constantFrom("b", "c", "e", "f", "i", "k", "m", "n", "p", "q", "s", "t", "u", "v", "w", "x"),
+        tie("value"),
+      ),
+    ),
+  })).value;
+  // Messages that are whole but lie: of terms and entries that are not.
+  const anyMessage = fc.record({
+    f: fc.constant(replica),
+    t: fc.constant(own),
+    m: fc.array(
+      fc.tuple(fc.nat(14), fc.nat(1), anyValue).map(([code, term, body]) => encodeCbor([code, term, body])),
+      { maxLength: 3 },
+    ),
+    p: fc.constantFrom(0, 300, 10_000),
+  });
+  const methods = ["raft", "primary.propose", "primary.read", "primary.info", "primary.attest", "primary.fence"];
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...methods),
+      fc.oneof(anyValue, anyMessage as fc.Arbitrary<CborValue>),
+      (method, value) => {
+        const body = encodeCbor(value);
+        world.inject(target, peer, method, body);
+        const bytes = new Uint8Array([0x72, ...body]);
+        if (bytes.length <= 1_100) {
+          world.dispatch(target, {
+            type: "datagram",
+            nowMs: world.local(target),
+            from: liar.nodeId,
+            bytes,
+          });
+        }
+        world.run(20);
+      },
+    ),
+    { numRuns: 150 },
+  );
+  world.run(20_000);
+  const after = leaderOf(hosts)!.view.primary!;
+  assert.ok(after.config.voters.length === 3 && after.term <= before.term + 3);
+  for (const host of hosts) assert.equal(get(net, host, "app/a"), "1");
 });
