@@ -144,6 +144,21 @@ class Ours extends Cluster {
     this.#hasInvite = true;
   }
 
+  /** By its status: of many lines at once the log leaves some out. */
+  override async whole(): Promise<void> {
+    const deadlineMs = performance.now() + TIMEOUT_MS;
+    for (const { name } of this.running) {
+      using client = await connect(`${this.#home}/${name}/agent.sock`);
+      for (;;) {
+        const { members } = await client.status();
+        const seen = members.filter((one) => one.state === "self" || one.state === "alive" && one.path);
+        if (seen.length === this.running.length) break;
+        if (performance.now() > deadlineMs) throw new Error(`${name} sees ${seen.length} of ${this.running.length}`);
+        await sleep(50);
+      }
+    }
+  }
+
   override async [Symbol.asyncDispose](): Promise<void> {
     await super[Symbol.asyncDispose]();
     await Deno.remove(this.#home, { recursive: true });
