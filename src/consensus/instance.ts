@@ -813,12 +813,14 @@ export class Instance {
     if (!vote) {
       if (opening.convicted.has(dealer)) return;
       opening.convicted.add(dealer);
-      return this.#accuse({
+      this.#accuse({
         type: "bad-dealing",
         header: this.header,
         commitment: held.signed,
         shares: [...given].map(([holder, one]) => ({ holder, shares: one })),
       });
+      // This set will never be open, and everybody sees it: no use in waiting for the round to end.
+      return this.#enterRound(this.round + 1);
     }
     opening.nonces.set(dealer, nonce);
     opening.votes.set(dealer, vote);

@@ -153,7 +153,9 @@ class Swarm {
     const rng = this.#rng = seededRng(options.seed);
     const count = options.nodes ?? [4, 4, 5, 7, 7, 10, 13][rng.below(7)]!;
     const voters = testVoters(count);
-    const weights = rng.below(3) === 0 ? voters.map(() => 1 + rng.below(1_000)) : undefined;
+    const weights = options.liars === undefined && rng.below(3) === 0
+      ? voters.map(() => 1 + rng.below(1_000))
+      : undefined;
     this.#table = tableOf(voters, weights);
     this.#lossPercent = options.calm ? 0 : [0, 2, 10, 25][rng.below(4)]!;
     this.#delayMs = [1, 5, 30][rng.below(3)]!;
@@ -230,20 +232,18 @@ class Swarm {
   recent(): string {
     return [
       ...this.#lines.slice(-60),
+      ...[...this.#wanted].flatMap(([name, { header }]) =>
+        this.#decided.has(name) ? [] : [`not decided: ${name.slice(0, 8)} of ${header.proposer}`]
+      ),
       ...[...this.#nodes.values()].map((one) => `${one.voter.id} ${one.lie ?? ""} ${one.core.describe().join("; ")}`),
     ].join("\n");
   }
 
+  /** Everything proposed is decided, and no honest node waits for anything. Who slept through it all hears of it by spores. */
   #complete(): boolean {
-    for (const [name, { header }] of this.#wanted) {
-      const at = this.#decided.get(name)?.at;
-      const voters = electorate(header, this.#table, NETWORK)!.voters;
-      for (const { id } of voters) {
-        const node = this.#nodes.get(id)!;
-        if (!node.lie && (!node.up || !at?.has(id))) return false;
-      }
-    }
-    return this.#wanted.size > 0;
+    for (const name of this.#wanted.keys()) if (!this.#decided.has(name)) return false;
+    for (const node of this.#nodes.values()) if (!node.lie && (!node.up || node.core.view().voting > 0)) return false;
+    return true;
   }
 
   #submit(i: number): void {
