@@ -56,11 +56,11 @@ const SUITES: readonly Suite[] = [
     name: "pure",
     folders: PURE_FOLDERS,
     args: [...COMMON, "--parallel", "--allow-read=tests", "--preload=tests/testkit/no_ambient.ts"],
-    timeoutSec: 400,
+    timeoutSec: 900,
   },
   { name: "tidy", folders: ["tidy", "tools"], args: [...COMMON, "-A"], timeoutSec: 120 },
   { name: "compliance", folders: ["compliance"], args: [...COMMON, "-A"], timeoutSec: 300 },
-  { name: "edge", folders: ["edge", "cli", "installer"], args: [...COMMON, "-A"], timeoutSec: 700 },
+  { name: "edge", folders: ["edge", "cli", "installer"], args: [...COMMON, "-A"], timeoutSec: 900 },
   // Examples are not checked by the gate, so they are checked here.
   {
     name: "doc",
@@ -72,7 +72,7 @@ const SUITES: readonly Suite[] = [
     name: "hosts",
     folders: ["hosts"],
     args: [...COMMON, "-A"],
-    timeoutSec: 700,
+    timeoutSec: 900,
     skipReason: noNamespaces,
   },
   {

@@ -328,7 +328,7 @@ export class World {
   readonly nodes: Node[] = [];
   nowMs = 1_750_000_000_000;
   /** Life of the credentials that are issued here. */
-  lifetimeMs = 86_400_000;
+  lifetimeMs = 6 * 3_600_000;
   nextId = 1;
   readonly waiting: Map<number, (outcome: Outcome) => void> = new Map();
   readonly #queue: (() => void)[] = [];
@@ -414,7 +414,7 @@ export function issuers(...names: readonly string[]): {
 } {
   const { world, alpha } = network();
   // Short lives: a test need not go through a day.
-  world.lifetimeMs = 2 * 3_600_000;
+  world.lifetimeMs = 1_800_000;
   const others = names.map((name) => {
     const node = world.add(name, "sclerotium");
     join(node, invite(alpha, { role: "sclerotium" }).token);

@@ -31,8 +31,8 @@ export class Net {
   readonly checkers = new Checkers();
   readonly founder: Host;
 
-  /** Life of the credentials that all issuers give: an hour instead of a day, so that days pass quickly. */
-  readonly lifetimeMs: number = 3_600_000;
+  /** Life of the credentials that all issuers give: a quarter of an hour instead of a day, so that days pass quickly. */
+  readonly lifetimeMs: number = 900_000;
 
   constructor(seed: number, options: Omit<WorldOptions, "seed" | "check"> & { readonly approval?: boolean } = {}) {
     this.world = new World({ seed, ...options, check: this.checkers.check });
