@@ -5,6 +5,7 @@
  */
 
 import type { Status } from "../agent/status.ts";
+import { deadlineOf } from "../edge/deadline.ts";
 import type { LocalNode } from "./deps.ts";
 import { CliError, EXIT, exitCodeOf } from "./exit.ts";
 
@@ -246,16 +247,6 @@ export function readStatus(value: unknown): Status {
     lists.find((key) => !Array.isArray(status[key]));
   if (missing !== undefined) throw badAnswer("/status", new Error(`"${missing}" is missing`));
   return value as Status;
-}
-
-/** Like `AbortSignal.timeout`, with a timer that ends with the work. */
-function deadlineOf(ms: number, outer?: AbortSignal): Disposable & { readonly signal: AbortSignal } {
-  const controller = new AbortController();
-  const timer = setTimeout(() => controller.abort(new DOMException("Timed out", "TimeoutError")), ms);
-  return {
-    signal: outer ? AbortSignal.any([outer, controller.signal]) : controller.signal,
-    [Symbol.dispose]: () => clearTimeout(timer),
-  };
 }
 
 function readExecLine(line: string): ExecLine {

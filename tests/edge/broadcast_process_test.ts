@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { RunningNode } from "../testkit/running_node.ts";
+import { warmUp } from "../testkit/p2p.ts";
+
+// libp2p opens a channel of its own once in a process.
+await warmUp();
 
 Deno.test("[3.3a] [3.3c] broadcast over real sockets: meshes form, and what one node says of itself the others hear", async () => {
   const folder = await Deno.makeTempDir();

@@ -10,6 +10,10 @@ import {
 } from "../../src/edge/config.ts";
 import { temporaryFolder } from "../testkit/cli.ts";
 import { RunningNode } from "../testkit/running_node.ts";
+import { warmUp } from "../testkit/p2p.ts";
+
+// libp2p opens a channel of its own once in a process.
+await warmUp();
 
 const publishOf = (yaml: string): Config["seeds"]["publish"] =>
   resolveConfig([parseConfigText(yaml, "test.yaml")]).config.seeds.publish;

@@ -6,6 +6,10 @@ import { fromBase64Url, toBase64Url } from "../../src/core/bytes.ts";
 import type { SeedSourceStatus } from "../../src/agent/status.ts";
 import { temporaryFolder } from "../testkit/cli.ts";
 import { RunningNode } from "../testkit/running_node.ts";
+import { warmUp } from "../testkit/p2p.ts";
+
+// libp2p opens a channel of its own once in a process.
+await warmUp();
 
 /** A mirror that answers with what it holds, and with 304 where that is known. */
 class Mirror implements AsyncDisposable {

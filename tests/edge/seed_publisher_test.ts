@@ -22,6 +22,13 @@ const [ALPHA, BETA] = ["alpha", "beta"].map((name) => keyOf(name)) as [
   ReturnType<typeof keyOf>,
 ];
 
+/** Made by the test that runs: their timers end with it. */
+const issuers: Issuer[] = [];
+
+Deno.test.afterEach(async () => {
+  for (const issuer of issuers.splice(0)) await issuer.publisher.stop();
+});
+
 /** An issuer: it makes real bundles of what it knows, and believes those of both issuers. */
 class Issuer {
   addresses: string[] = ["/ip4/10.0.0.1/tcp/4871"];
@@ -50,6 +57,7 @@ class Issuer {
       timing: { firstMs: 20, retryMs: 20, requestMs: 1_000 },
       ...change,
     });
+    issuers.push(this);
   }
 
   make(request: { readonly unless?: string; readonly above?: number } = {}): MadeBundle | "unchanged" {

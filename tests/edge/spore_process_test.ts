@@ -3,6 +3,10 @@ import { join } from "node:path";
 import { toBase64Url, utf8 } from "../../src/core/bytes.ts";
 import type { SporeRow } from "../../src/agent/status.ts";
 import { RunningNode } from "../testkit/running_node.ts";
+import { warmUp } from "../testkit/p2p.ts";
+
+// libp2p opens a channel of its own once in a process.
+await warmUp();
 
 const put = (node: RunningNode, key: string, value: string) =>
   node.ask<{ readonly tier: string; readonly seq: number }>({

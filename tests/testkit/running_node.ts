@@ -10,6 +10,7 @@ import type { Status } from "../../src/agent/status.ts";
 import { type Config, configOfFlags, type LoadedConfig, resolveConfig } from "../../src/edge/config.ts";
 import type { ExecLine } from "../../src/edge/http/control.ts";
 import { runNode } from "../../src/edge/node.ts";
+import { settle } from "./p2p.ts";
 
 /** Settings of a node that talks to loopback only. */
 export function loopbackConfig(name: string, flags: Readonly<Record<string, unknown>> = {}): LoadedConfig {
@@ -111,6 +112,7 @@ export class RunningNode implements AsyncDisposable {
     this.#stop.abort();
     await this.ended.catch(() => {});
     this.#close();
+    await settle();
   }
 
   #close(): void {

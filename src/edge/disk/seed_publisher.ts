@@ -13,6 +13,7 @@ import type { SeedTargetStatus } from "../../agent/status.ts";
 import { utf8 } from "../../core/bytes.ts";
 import { backoffMs, type Rng } from "../../core/rng.ts";
 import { BUNDLE_TEXT_BYTES_MAX, type BundleKind } from "../../spore/seed_bundle.ts";
+import { deadlineOf } from "../deadline.ts";
 import { ACCEPT, bodyOf } from "../discovery/seed_fetch.ts";
 import { readBounded, TooLargeError, writeWhole } from "./whole_file.ts";
 
@@ -253,10 +254,11 @@ class Target {
         this.#say("waiting", "this node is no issuer");
         return false;
       }
-      const present = await this.#place.look(this.#deadline());
+      const present = await this.#present();
       const made = await this.#needed(present, turn, force);
       if (!made) return false;
-      if (await this.#place.put(made, present, this.#deadline()) === "conflict") continue;
+      using deadline = this.#deadline();
+      if (await this.#place.put(made, present, deadline.signal) === "conflict") continue;
       await this.#confirm(made);
       this.#last = made;
       this.#seq = made.seq;
@@ -312,7 +314,7 @@ class Target {
 
   /** Some servers say yes and keep nothing, or give out something else. */
   async #confirm(made: MadeBundle): Promise<void> {
-    const present = await this.#place.look(this.#deadline());
+    const present = await this.#present();
     if (present.state === "unreadable") return;
     if (present.state === "good" && present.reading.seq >= made.seq) return;
     const what = present.state === "good"
@@ -323,8 +325,13 @@ class Target {
     throw new Error(`it took number ${made.seq}, and gives out ${what}`);
   }
 
-  #deadline(): AbortSignal {
-    return AbortSignal.any([this.#abort.signal, AbortSignal.timeout(this.#timing.requestMs)]);
+  async #present(): Promise<Present> {
+    using deadline = this.#deadline();
+    return await this.#place.look(deadline.signal);
+  }
+
+  #deadline(): ReturnType<typeof deadlineOf> {
+    return deadlineOf(this.#timing.requestMs, this.#abort.signal);
   }
 }
 
