@@ -8,9 +8,9 @@
  * @module
  */
 
-import { equalBytes, toHex, utf8 } from "../core/bytes.ts";
-import { hashParts, hkdfSha256, hmacSha256, sha256 } from "../core/crypto.ts";
-import { concatBytes } from "../core/bytes.ts";
+import { assert } from "../core/assert.ts";
+import { concatBytes, equalBytes, toHex, utf8 } from "../core/bytes.ts";
+import { hashParts, hmacSha256, sha256 } from "../core/crypto.ts";
 import { joinShares, SECRET_BYTES, splitSecret } from "./sharing.ts";
 import { bitmapBytes, isBitmap, SHARE_HASH_BYTES, type Statement } from "./statements.ts";
 import { blockingSeats, totalSeats, type WeightTable } from "./weights.ts";
@@ -134,8 +134,9 @@ function shareHash(holder: number, shares: Uint8Array): Uint8Array {
   return hashParts("mycelium/consensus/share/v1", Uint8Array.of(holder), shares).subarray(0, SHARE_HASH_BYTES);
 }
 
-/** One-time pad from the nonce: seals and unseals. */
+/** One-time pad from the nonce: seals and unseals. One hash is as long as the longest vote. */
 function seal(vote: Uint8Array, nonce: Uint8Array): Uint8Array {
-  const pad = hkdfSha256(nonce, "mycelium/consensus/seal/v1", Math.max(1, vote.length));
+  const pad = hashParts("mycelium/consensus/seal/v1", nonce);
+  assert(vote.length <= pad.length, `a vote has ${vote.length} bytes, at most ${pad.length}`);
   return vote.map((byte, i) => byte ^ pad[i]!);
 }

@@ -18,6 +18,7 @@ import {
   type ConsensusOptions,
   DEFAULT_CONSENSUS_OPTIONS,
   type StoredInstance,
+  type Submit,
 } from "./effects.ts";
 import type { Evidence } from "./evidence.ts";
 import { Instance, type VoterSelf } from "./instance.ts";
@@ -159,7 +160,7 @@ export class Consensus {
         this.#receive(event.from, event.message);
         break;
       case "submit":
-        this.#submit(event);
+        for (const one of event.submits) this.#submit(one);
         break;
       case "cancel":
         this.#out.push({ type: "cancelled", id: event.id, done: this.#queue.cancel(event.id) });
@@ -233,16 +234,16 @@ export class Consensus {
 
   // Own operations.
 
-  #submit(event: Extract<ConsensusEvent, { readonly type: "submit" }>): void {
-    const { id, operation, lane } = event;
+  #submit(submit: Submit): void {
+    const { id, operation, lane } = submit;
     const refuse = (reason: "overloaded" | "not-voter" | "too-large") =>
       this.#out.push({ type: "refused", id, reason });
     if (!this.#tables[0]!.table.voters.some((one) => one.id === this.#self.id)) return void refuse("not-voter");
     if (operation.body.length > LIMITS.consensusOperationBytesMax || operation.kind.length > 64) {
       return void refuse("too-large");
     }
-    const priority = Math.max(0, Math.min(PRIORITY_MAX, event.priority));
-    const out = this.#queue.add({ id, class: event.class, lane, priority, operation, sinceMs: this.#nowMs });
+    const priority = Math.max(0, Math.min(PRIORITY_MAX, submit.priority));
+    const out = this.#queue.add({ id, class: submit.class, lane, priority, operation, sinceMs: this.#nowMs });
     if (out !== id) this.#out.push({ type: "queued", id });
     if (out !== undefined) this.#out.push({ type: "refused", id: out, reason: "overloaded" });
   }

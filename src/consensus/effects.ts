@@ -28,19 +28,11 @@ export type ConsensusEvent =
   | { readonly type: "wake"; readonly nowMs: number }
   /** `from` is the node that the channel has proved. */
   | { readonly type: "message"; readonly nowMs: number; readonly from: string; readonly message: ConsensusMessage }
-  /** Have this decided; answered by `queued` or `refused`, later by `decided` or `failed` of the instance that takes it. */
-  | {
-    readonly type: "submit";
-    readonly nowMs: number;
-    /** The caller's own number for it, distinct. */
-    readonly id: number;
-    readonly class: OperationClass;
-    /** Whose it is: lanes take turns. */
-    readonly lane: string;
-    /** 0 (background) to 7 (urgent). */
-    readonly priority: number;
-    readonly operation: Operation;
-  }
+  /**
+   * Have these decided, in one batch where they fit; each is answered by `queued` or `refused`, later by `proposed`, and by
+   * `decided` or `failed` of the instance that takes it.
+   */
+  | { readonly type: "submit"; readonly nowMs: number; readonly submits: readonly Submit[] }
   /** Not wanted any more; answered by `cancelled`. What is proposed already goes on: the others may have decided it. */
   | { readonly type: "cancel"; readonly nowMs: number; readonly id: number }
   /** The result of `verify`: one bit per operation. The same on every honest node. */
@@ -50,6 +42,18 @@ export type ConsensusEvent =
   /** How many voters the next standard committee has, from quorum sizing. */
   | { readonly type: "committee"; readonly nowMs: number; readonly size: number }
   | { readonly type: "persisted"; readonly nowMs: number; readonly seq: number };
+
+/** An operation that somebody wants decided. */
+export interface Submit {
+  /** The caller's own number for it, distinct. */
+  readonly id: number;
+  readonly class: OperationClass;
+  /** Whose it is: lanes take turns. */
+  readonly lane: string;
+  /** 0 (background) to 7 (urgent). */
+  readonly priority: number;
+  readonly operation: Operation;
+}
 
 /** Why something asked for is not done. */
 export type RefusalReason =

@@ -118,6 +118,8 @@ export class Instance {
   #freezeVote: { readonly round: number; readonly value: Uint8Array } | undefined;
   #lock: { readonly round: number; readonly value: Uint8Array; readonly outcome: Uint8Array } | undefined;
   #valid: OpenedSet | undefined;
+  /** What the entries of `#valid` have voted, in their order: opened once. */
+  #validVotes: readonly Uint8Array[] = [];
   #dealing: Dealing | undefined;
 
   /** Commitments of this round and the next, and of the set that is being opened, by round. */
@@ -165,6 +167,7 @@ export class Instance {
       this.#freezeVote = stored.freezeVote;
       this.#lock = stored.lock;
       this.#valid = stored.valid;
+      this.#validVotes = stored.valid ? this.#votesIn(stored.valid) : [];
     }
   }
 
@@ -255,7 +258,7 @@ export class Instance {
     return this.electorate.voters.map(({ id }, voter) => {
       const at = valid.set.entries.findIndex((one) => one.voter === voter);
       if (at < 0) return { voter: id, fact: "missing" };
-      const vote = this.#voteIn(valid, at);
+      const vote = this.#validVotes[at];
       if (opening?.recovered.has(voter)) return { voter: id, fact: "withheld" };
       return { voter: id, fact: vote && equalBytes(vote, certificate.outcome) ? "correct" : "wrong" };
     });
@@ -436,6 +439,7 @@ export class Instance {
     if (!this.#isOpened(opened)) return false;
     if (!known || known.certificate.round < round) {
       this.#valid = opened;
+      this.#validVotes = this.#votesIn(opened);
       this.dirty = true;
       this.#fillFromValid();
     }
@@ -450,7 +454,7 @@ export class Instance {
     opening.sharesGiven = true;
     valid.set.entries.forEach(({ voter }, at) => {
       opening.nonces.set(voter, valid.nonces[at]!);
-      opening.votes.set(voter, this.#voteIn(valid, at)!);
+      opening.votes.set(voter, this.#validVotes[at]!);
       this.#keep(valid.commitments[at]!, voter);
     });
     this.#tally();
@@ -469,6 +473,10 @@ export class Instance {
       if (!fits || !this.#voteIn(opened, at)) return false;
     }
     return verifyFreeze(this.id, certificate, this.#checking());
+  }
+
+  #votesIn(opened: OpenedSet): readonly Uint8Array[] {
+    return opened.set.entries.map((_, at) => this.#voteIn(opened, at)!);
   }
 
   #voteIn(opened: OpenedSet, at: number): Uint8Array | undefined {
@@ -852,6 +860,7 @@ export class Instance {
         commitments: held.map((one) => one!.signed),
         nonces: opening.set.entries.map(({ voter }) => opening.nonces.get(voter)!),
       };
+      this.#validVotes = opening.set.entries.map(({ voter }) => opening.votes.get(voter)!);
       this.dirty = true;
     }
     if (this.me < 0) return;
@@ -905,7 +914,7 @@ export class Instance {
     const valid = this.#valid;
     if (valid && equalBytes(valid.certificate.value, certificate.value)) {
       for (const [at, commitment] of valid.commitments.entries()) {
-        const vote = this.#voteIn(valid, at);
+        const vote = this.#validVotes[at];
         if (!vote || equalBytes(vote, certificate.outcome)) continue;
         this.#accuse({ type: "wrong-vote", certificate, commitment, nonce: valid.nonces[at]! });
       }

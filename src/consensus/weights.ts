@@ -8,7 +8,7 @@
  */
 
 import { assert } from "../core/assert.ts";
-import { toHex, utf8 } from "../core/bytes.ts";
+import { equalBytes, toHex, utf8 } from "../core/bytes.ts";
 import { array, bytes, type CborValue, encodeCbor, type Reader, record, text, uint, WireError } from "../core/codec.ts";
 import { hashParts } from "../core/crypto.ts";
 import { LIMITS } from "../core/limits.ts";
@@ -130,8 +130,15 @@ export function toleratedFaults(table: WeightTable): number {
 
 /** Hash of a table in a network, 32 bytes: what headers and certificates name. */
 export function tableHash(table: WeightTable, networkId: Uint8Array): Uint8Array {
-  return hashParts("mycelium/consensus/table/v1", networkId, encodeCbor(tableValue(table)));
+  const kept = HASHES.get(table);
+  if (kept && equalBytes(kept.networkId, networkId)) return kept.hash;
+  const hash = hashParts("mycelium/consensus/table/v1", networkId, encodeCbor(tableValue(table)));
+  HASHES.set(table, { networkId, hash });
+  return hash;
 }
+
+/** Tables do not change; their hash is asked for with every certificate. */
+const HASHES = new WeakMap<WeightTable, { readonly networkId: Uint8Array; readonly hash: Uint8Array }>();
 
 /** A table as a value for `encodeCbor`. */
 export function tableValue(table: WeightTable): CborValue {

@@ -254,11 +254,13 @@ class Swarm {
     this.#step(node, {
       type: "submit",
       nowMs: this.nowMs,
-      id: i + 1,
-      class: this.#rng.below(4) === 0 ? "standard" : "critical",
-      lane: "a",
-      priority: 1,
-      operation: { kind, body: utf8(`${i}`) },
+      submits: [{
+        id: i + 1,
+        class: this.#rng.below(4) === 0 ? "standard" : "critical",
+        lane: "a",
+        priority: 1,
+        operation: { kind, body: utf8(`${i}`) },
+      }],
     });
   }
 

@@ -1,0 +1,376 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { equalBytes, toHex, utf8 } from "../../src/core/bytes.ts";
+import { decodeCbor, encodeCbor, WireError } from "../../src/core/codec.ts";
+import { sha256 } from "../../src/core/crypto.ts";
+import {
+  type Certificate,
+  certificateValue,
+  readCertificate,
+  verifyCertificate,
+} from "../../src/consensus/certificate.ts";
+import { Consensus } from "../../src/consensus/consensus.ts";
+import type { ConsensusEffect, ConsensusEvent, StoredInstance, Submit } from "../../src/consensus/effects.ts";
+import { evidenceValue, readEvidence, verifyEvidence } from "../../src/consensus/evidence.ts";
+import { type ConsensusMessage, decodeMessage, encodeMessage } from "../../src/consensus/messages.ts";
+import { bitmapOf, bitOf, type OperationClass } from "../../src/consensus/statements.ts";
+import { NETWORK, tableOf, testVoters } from "./kit.ts";
+
+/** A network that loses nothing, as long as the test does not say so; time moves when nothing else is left. */
+class Net {
+  readonly cores = new Map<string, Consensus>();
+  readonly decided = new Map<string, Extract<ConsensusEffect, { readonly type: "decided" }>[]>();
+  readonly effects: { readonly at: string; readonly effect: ConsensusEffect }[] = [];
+  readonly sent: { readonly from: string; readonly to: string; readonly message: ConsensusMessage }[] = [];
+  readonly disks = new Map<string, Map<string, StoredInstance>>();
+  /** Drops where it says false. */
+  passes: (from: string, to: string, message: ConsensusMessage) => boolean = () => true;
+  votes: (id: string) => boolean = () => true;
+  nowMs = 1_000;
+  readonly table;
+  readonly #voters;
+  readonly #queue: { readonly to: string; readonly event: ConsensusEvent }[] = [];
+  readonly #wakes = new Map<string, number>();
+
+  constructor(count: number) {
+    this.#voters = testVoters(count);
+    this.table = tableOf(this.#voters);
+    for (const { id } of this.#voters) this.restart(id);
+  }
+
+  restart(id: string): void {
+    const { key } = this.#voters.find((one) => one.id === id)!;
+    this.cores.set(id, new Consensus({ networkId: NETWORK, id, key, table: this.table }));
+    const stored = [...this.disks.get(id)?.values() ?? []];
+    this.step(id, { type: "start", nowMs: this.nowMs, stored, number: this.numbers.get(id) ?? 0 });
+  }
+
+  readonly numbers = new Map<string, number>();
+
+  submit(id: string, ...submits: readonly Partial<Submit>[]): void {
+    const operation = { kind: "test/good", body: new Uint8Array(0) };
+    this.step(id, {
+      type: "submit",
+      nowMs: this.nowMs,
+      submits: submits.map((one, i) => ({ id: i + 1, class: "critical", lane: "a", priority: 1, operation, ...one })),
+    });
+  }
+
+  step(id: string, event: ConsensusEvent): void {
+    this.#carryOut(id, this.cores.get(id)!.step(event));
+  }
+
+  #carryOut(id: string, effects: readonly ConsensusEffect[]): void {
+    for (const effect of effects) {
+      this.effects.push({ at: id, effect });
+      if (effect.type === "persist") {
+        const disk = this.disks.get(id) ?? new Map();
+        for (const one of effect.put) disk.set(toHex(one.instance), one);
+        this.disks.set(id, disk);
+        if (effect.number !== undefined) this.numbers.set(id, effect.number);
+        this.#carryOut(id, effect.then);
+        this.#queue.push({ to: id, event: { type: "persisted", nowMs: this.nowMs, seq: effect.seq } });
+      } else if (effect.type === "send") {
+        this.sent.push({ from: id, to: effect.to, message: effect.message });
+        if (!this.passes(id, effect.to, effect.message)) continue;
+        const message = decodeMessage(encodeMessage(effect.message));
+        this.#queue.push({ to: effect.to, event: { type: "message", nowMs: this.nowMs, from: id, message } });
+      } else if (effect.type === "verify") {
+        const vote = bitmapOf(effect.operations.map((one) => this.votes(id) === (one.kind !== "test/bad")));
+        this.#queue.push({ to: id, event: { type: "verified", nowMs: this.nowMs, instance: effect.instance, vote } });
+      } else if (effect.type === "decided") {
+        this.decided.set(id, [...this.decided.get(id) ?? [], effect]);
+      } else if (effect.type === "wakeAt") this.#wakes.set(id, effect.atMs);
+    }
+  }
+
+  /** Until nothing is left to be done, or `forMs` are over. */
+  run(forMs = 0): void {
+    const end = this.nowMs + forMs;
+    for (;;) {
+      const next = this.#queue.shift();
+      if (next) {
+        this.step(next.to, { ...next.event, nowMs: this.nowMs });
+        continue;
+      }
+      const atMs = Math.min(...this.#wakes.values());
+      if (atMs > end) return;
+      this.nowMs = Math.max(this.nowMs, atMs);
+      for (const [id, at] of [...this.#wakes]) {
+        if (at > this.nowMs) continue;
+        this.#wakes.delete(id);
+        this.step(id, { type: "wake", nowMs: this.nowMs });
+      }
+    }
+  }
+
+  certificate(): Certificate {
+    return [...this.decided.values()][0]![0]!.certificate;
+  }
+}
+
+for (const [count, faults] of [[1, 0], [2, 0], [3, 0], [4, 1]] as const) {
+  Deno.test(`[4.1a] [4.1b] Consensus: ${count} voter(s) decide without a clock, f = ${faults}`, () => {
+    const net = new Net(count);
+    net.submit("n01", {}, { operation: { kind: "test/bad", body: new Uint8Array(0) } });
+    net.run();
+    assert.equal(net.decided.size, count);
+    const certificate = net.certificate();
+    assert.deepEqual([bitOf(certificate.outcome, 0), bitOf(certificate.outcome, 1)], [true, false]);
+    assert.equal(verifyCertificate(certificate, net.table, NETWORK).ok, true);
+    assert.equal(net.cores.get("n01")!.view().toleratedFaults, faults);
+  });
+}
+
+Deno.test("[4.1d] Consensus: of three voters all are needed; the certificate comes when the third is back", () => {
+  const net = new Net(3);
+  net.passes = (from, to) => from !== "n03" && to !== "n03";
+  net.submit("n01", {});
+  net.run(5_000);
+  assert.equal(net.decided.size, 0);
+  net.passes = () => true;
+  net.run(60_000);
+  assert.equal(net.decided.size, 3);
+});
+
+Deno.test("[4.1a] Consensus: nothing is opened before the set is frozen", () => {
+  const net = new Net(7);
+  net.submit("n01", {});
+  net.run();
+  const types = net.sent.map((one) => one.message.type);
+  assert.ok(
+    types.indexOf("open") > types.indexOf("frozen") && types.indexOf("frozen") > types.lastIndexOf("freeze-request"),
+  );
+  // Of a commitment a voter gets the shares of its own seats, and no others.
+  for (const { message } of net.sent) if (message.type === "commit") assert.equal(message.shares?.length, 32);
+});
+
+Deno.test("[4.1a] [4.1b] Consensus: half of the set opens only when the other half has", () => {
+  const net = new Net(7);
+  net.submit("n01", {});
+  net.run();
+  const first = new Map<string, number>();
+  net.sent.forEach(({ from, message }, i) => message.type === "open" && !first.has(from) && first.set(from, i));
+  assert.equal(first.size, 7);
+  const starts = [...first.values()].sort((a, b) => a - b);
+  // The fifth to open saw the openings of the four before it: theirs to it were sent earlier.
+  const early = [...first].filter(([, at]) => at < starts[4]!).map(([id]) => id);
+  assert.equal(early.length, 4);
+});
+
+Deno.test("[4.1b] [4.1d] Consensus: who crashes after its commitment is recovered from shares, and is known to have withheld", () => {
+  const net = new Net(4);
+  net.passes = (from, _, message) => from !== "n04" || message.type === "commit" || message.type === "freeze-vote";
+  net.votes = () => true;
+  net.submit("n01", {});
+  net.run(3_000);
+  const facts = [...net.decided].filter(([id]) => id !== "n04").flatMap(([, [one]]) => one!.facts);
+  assert.ok(net.decided.has("n01") && net.decided.has("n02") && net.decided.has("n03"));
+  const ofFourth = facts.filter((one) => one.voter === "n04").map((one) => one.fact);
+  const led = net.certificate().round > 0;
+  assert.ok(led || ofFourth.every((one) => one === "withheld"), ofFourth.join(" "));
+  const evidence = net.effects.flatMap(({ effect }) => effect.type === "evidence" ? [effect.evidence] : []);
+  assert.ok(led || evidence.some((one) => one.type === "withheld"));
+  for (const one of evidence) {
+    const read = readEvidence(decodeCbor(encodeCbor(evidenceValue(one))), "$");
+    const verdict = verifyEvidence(read, net.table, NETWORK);
+    assert.ok(verdict.ok && verdict.voter === "n04" && verdict.fault === "liveness");
+    assert.equal(verifyEvidence(read, net.table, sha256(utf8("another"))).ok, false);
+  }
+});
+
+Deno.test("[4.1e] Consensus: facts name who voted with the decision, and the wrong vote is evidence", () => {
+  const net = new Net(4);
+  net.votes = (id) => id !== "n02";
+  net.submit("n01", {});
+  net.run();
+  const { facts } = net.decided.get("n01")![0]!;
+  assert.deepEqual(facts.map((one) => one.fact), ["correct", "wrong", "correct", "correct"]);
+  const wrong = net.effects.flatMap(({ effect }) => effect.type === "evidence" ? [effect.evidence] : []);
+  assert.ok(wrong.length > 0);
+  for (const one of wrong) {
+    assert.deepEqual(verifyEvidence(one, net.table, NETWORK), { ok: true, voter: "n02", fault: "vote" });
+  }
+});
+
+Deno.test("[4.4a] [4.4c] Consensus: fast needs one signature, and everybody looks at it afterwards", () => {
+  const net = new Net(4);
+  net.votes = (id) => id === "n01";
+  net.submit("n01", { class: "fast" });
+  net.run();
+  assert.equal(net.decided.size, 4);
+  const certificate = net.certificate();
+  assert.deepEqual(verifyCertificate(certificate, net.table, NETWORK), { ok: true, seats: 1, of: 4 });
+  // The others would not have signed it.
+  const disputed = net.effects.filter(({ effect }) => effect.type === "disputed").map((one) => one.at);
+  assert.deepEqual(disputed, ["n02", "n03", "n04"]);
+  // They have it decided by all: then it is evidence.
+  const { operations } = net.decided.get("n02")![0]!;
+  net.decided.clear();
+  net.submit("n02", { class: "critical", operation: operations![0]! });
+  net.run();
+  const evidence = { type: "wrong-fast", fast: certificate, audit: net.certificate() } as const;
+  assert.deepEqual(verifyEvidence(evidence, net.table, NETWORK), { ok: true, voter: "n01", fault: "vote" });
+  assert.equal(verifyEvidence({ ...evidence, audit: certificate }, net.table, NETWORK).ok, false);
+});
+
+Deno.test("[4.4a] [4.4d] [4.3b] Consensus: standard asks a drawn committee, critical all voters", () => {
+  const parties = (of: OperationClass) => {
+    const net = new Net(13);
+    for (const core of net.cores.values()) core.step({ type: "committee", nowMs: net.nowMs, size: 7 });
+    net.submit("n01", { class: of });
+    net.run();
+    assert.equal(verifyCertificate(net.certificate(), net.table, NETWORK).ok, true);
+    return new Set(net.sent.filter((one) => one.message.type === "commit").map((one) => one.from)).size;
+  };
+  assert.equal(parties("standard"), 7);
+  assert.equal(parties("critical"), 13);
+});
+
+Deno.test("[4.4e] Consensus: what is submitted together is one instance and one certificate", () => {
+  const net = new Net(4);
+  net.submit("n01", ...Array.from({ length: 256 }, () => ({})));
+  net.run();
+  assert.equal(net.decided.get("n03")!.length, 1);
+  assert.equal(net.certificate().header.count, 256);
+});
+
+Deno.test("[4.1c] Consensus: more than the pipeline waits in the queue, and can be cancelled there", () => {
+  const net = new Net(4);
+  for (let id = 1; id <= 6; id++) net.submit("n01", { id });
+  assert.equal(net.cores.get("n01")!.view().queued, 2);
+  net.step("n01", { type: "cancel", nowMs: net.nowMs, id: 6 });
+  net.step("n01", { type: "cancel", nowMs: net.nowMs, id: 1 });
+  const cancelled = net.effects.flatMap(({ effect }) => effect.type === "cancelled" ? [[effect.id, effect.done]] : []);
+  assert.deepEqual(cancelled, [[6, true], [1, false]]);
+  net.run();
+  assert.equal(net.decided.get("n04")!.length, 5);
+});
+
+Deno.test("[4.1d] Consensus: a voter that restarts at any point says nothing that contradicts what it has said", () => {
+  for (const point of ["commit", "freeze-vote", "open", "precommit"] as const) {
+    const net = new Net(4);
+    net.submit("n01", {});
+    let crashed = false;
+    net.passes = (from, _, message) => {
+      if (from === "n02" && message.type === point && !crashed) crashed = true;
+      return from !== "n02" || !crashed;
+    };
+    net.run(0);
+    net.passes = () => true;
+    net.votes = () => false;
+    net.restart("n02");
+    net.run(30_000);
+    assert.ok(net.decided.has("n02"), `n02 does not decide after a crash at its ${point}`);
+    const accused = net.effects.filter(({ effect }) =>
+      effect.type === "evidence" && effect.evidence.type !== "withheld"
+    );
+    assert.deepEqual(accused, [], `evidence after a crash at ${point}`);
+  }
+});
+
+Deno.test("[4.1d] Consensus: what is signed leaves after its record", () => {
+  const net = new Net(4);
+  net.submit("n01", {});
+  net.run();
+  const signed = new Set(["commit", "freeze-vote", "precommit", "propose"]);
+  // Directly among the effects of a step, so not inside a persist.
+  const core = new Consensus({ networkId: NETWORK, id: "n01", key: testVoters(1)[0]!.key, table: net.table });
+  const operation = { kind: "x", body: new Uint8Array(0) };
+  const submits = [{ id: 1, class: "critical" as const, lane: "a", priority: 1, operation }];
+  const [proposed] = core.step({ type: "submit", nowMs: 5, submits });
+  assert.ok(proposed?.type === "persist" && proposed.number === 1);
+  const verify = proposed.then.find((one) => one.type === "verify")!;
+  assert.ok(verify.type === "verify");
+  const effects = core.step({ type: "verified", nowMs: 6, instance: verify.instance, vote: Uint8Array.of(1) });
+  assert.ok(!effects.some((one) => one.type === "send" && signed.has(one.message.type)));
+  assert.ok(effects.some((one) => one.type === "persist" && one.then.some((two) => two.type === "send")));
+});
+
+Deno.test("[4.1d] [4.4d] Consensus: a lock outlives its round: a set that one voter has precommitted is carried, not replaced", () => {
+  const net = new Net(4);
+  net.submit("n01", {});
+  // The leader's decision reaches nobody, itself included: precommits are lost.
+  net.passes = (_, __, message) => message.type !== "precommit";
+  net.run(1_450);
+  net.passes = () => true;
+  net.run(60_000);
+  const carried = net.sent.some(({ message }) => message.type === "freeze-request" && message.carried !== undefined);
+  assert.ok(carried && net.certificate().round > 0);
+  assert.equal(new Set([...net.decided.values()].map(([one]) => toHex(one!.certificate.value))).size, 1);
+});
+
+Deno.test("[4.4d] verifyCertificate(): any changed byte, fewer signers, another table or network is refused", () => {
+  const net = new Net(4);
+  net.submit("n01", {});
+  net.run();
+  const certificate = net.certificate();
+  assert.equal(verifyCertificate(certificate, tableOf(testVoters(5)), NETWORK).ok, false);
+  assert.equal(verifyCertificate(certificate, net.table, sha256(utf8("other"))).ok, false);
+  const two = { signers: Uint8Array.of(3), signatures: certificate.signatures.subarray(0, 128) };
+  assert.deepEqual(verifyCertificate({ ...certificate, ...two }, net.table, NETWORK), { ok: false, reason: "too-few" });
+  const wire = encodeCbor(certificateValue(certificate));
+  assert.ok(wire.length < 500);
+  let changed = 0;
+  for (let i = 0; i < wire.length; i++) {
+    const other = wire.slice();
+    other[i]! ^= 1 << (i % 8);
+    let read: Certificate;
+    try {
+      read = readCertificate(decodeCbor(other), "$");
+    } catch (error) {
+      assert.ok(error instanceof WireError);
+      continue;
+    }
+    assert.equal(verifyCertificate(read, net.table, NETWORK).ok, false, `byte ${i}`);
+    changed++;
+  }
+  assert.ok(changed > 250, `${changed}`);
+});
+
+Deno.test("[10.1b] decodeMessage() and readEvidence(): all messages come back as they were; damaged ones give a WireError or a message", () => {
+  const net = new Net(4);
+  net.votes = (id) => id !== "n02";
+  let lost = 0;
+  net.passes = (_, __, message) => message.type !== "precommit" || lost++ > 8;
+  net.submit("n01", {});
+  net.run(30_000);
+  const byType = new Map(net.sent.map((one) => [one.message.type, one.message]));
+  assert.ok(byType.size >= 8, [...byType.keys()].join(" "));
+  const wires = [...byType.values()].map(encodeMessage);
+  for (const wire of wires) assert.ok(equalBytes(encodeMessage(decodeMessage(wire)), wire));
+  const core = net.cores.get("n01")!;
+  fc.assert(
+    fc.property(fc.constantFrom(...wires), fc.nat(), fc.nat(7), fc.nat(), (wire, at, bit, cut) => {
+      const damaged = wire.slice(0, cut % 3 === 0 ? cut % wire.length : wire.length);
+      if (damaged.length > 0) damaged[at % damaged.length]! ^= 1 << bit;
+      let message: ConsensusMessage;
+      try {
+        message = decodeMessage(damaged);
+      } catch (error) {
+        return assert.ok(error instanceof WireError, String(error));
+      }
+      // Whatever reads is handled: the core neither throws nor decides anything else.
+      for (const effect of core.step({ type: "message", nowMs: net.nowMs, from: "n03", message })) {
+        assert.notEqual(effect.type, "decided");
+      }
+    }),
+    { numRuns: 1_500 },
+  );
+  const evidence = net.effects.flatMap(({ effect }) => effect.type === "evidence" ? [effect.evidence] : []);
+  assert.ok(evidence.length > 0);
+  const wire = encodeCbor(evidenceValue(evidence[0]!));
+  fc.assert(
+    fc.property(fc.nat(wire.length - 1), fc.nat(7), (at, bit) => {
+      const damaged = wire.slice();
+      damaged[at]! ^= 1 << bit;
+      try {
+        const read = readEvidence(decodeCbor(damaged), "$");
+        assert.equal(verifyEvidence(read, net.table, NETWORK).ok, false);
+      } catch (error) {
+        assert.ok(error instanceof WireError, String(error));
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
