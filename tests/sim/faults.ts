@@ -77,7 +77,11 @@ export function accident(
   const part = () => {
     if (hosts.some((host) => host.agent && host.view.state.isIssuer)) checkers.issuersParted = true;
   };
-  const half = () => hosts.filter(() => rng.below(2) === 0);
+  // The leader alone, or any half: what two leaders do wrong shows where clients still ask the old one.
+  const half = () => {
+    const leader = hosts.filter((host) => host.agent && host.view.primary?.role === "leader");
+    return rng.below(2) === 0 && leader.length > 0 ? leader : hosts.filter(() => rng.below(2) === 0);
+  };
   const kinds = (["partition", "one-way", "sever", "crash", "crash", "die", "wipe", "jump"] as const)
     .filter((kind) => faults.has(kind));
   const kind = kinds[rng.below(kinds.length + 3)];

@@ -81,6 +81,12 @@ export class Records {
     return false;
   }
 
+  /** A person has made a host forget its network, and what it said there. */
+  forget(host: Host): void {
+    this.#winners.delete(host);
+    for (const [name, key] of this.#keys) if (key.host === host) this.#keys.delete(name);
+  }
+
   /** What of a host's table contradicts what it was before; at most one sentence. */
   check(host: Host): string | undefined {
     if (!host.agent) return undefined;

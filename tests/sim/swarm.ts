@@ -5,7 +5,7 @@
  * @module
  */
 
-import { publicKeyOf } from "../../src/core/ids.ts";
+import { nodeIdOf, publicKeyOf } from "../../src/core/ids.ts";
 import { type Rng, seededRng, shuffled } from "../../src/core/rng.ts";
 import { Byzantine } from "./byzantine.ts";
 import { Checkers } from "./checkers.ts";
@@ -358,6 +358,7 @@ class Run {
       }
       world.run(250);
       if ((world.nowMs - startMs) % 1_000 === 0) this.#approve();
+      if ((world.nowMs - startMs) % 60_000 === 0) this.#cure(stay);
     }
     // Not only quiet but of use.
     const value = `after ${this.#seed}`;
@@ -370,6 +371,26 @@ class Run {
       );
     }
     return world.nowMs - startMs;
+  }
+
+  /**
+   * What an operator has to do for a node that an issuer admitted who had been removed and did not know it yet: no
+   * other issuer has ever heard of it, and its invite is used up.
+   */
+  #cure(stay: readonly Host[]): void {
+    const { world } = this;
+    const gone = [...this.#removed].map((host) => host.nodeId);
+    for (const host of stay) {
+      const signer = host.view.state.network?.credential?.envelope.signer;
+      if (host === this.#founder || !signer || !gone.includes(nodeIdOf(signer)) || sees(host, stay)) continue;
+      this.accidents.push(`${host.name} is invited again`);
+      this.#records.forget(host);
+      world.ask(host, { verb: "bootstrap-reset" });
+      this.#records.forget(host);
+      this.#joins.set(host, this.#invite(this.#founder, 1, undefined));
+      world.run(1_000);
+      this.#ask(host);
+    }
   }
 
   /** What is still missing; nothing once all are verified, know each other, agree, and hold the same records. */

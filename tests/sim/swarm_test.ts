@@ -24,7 +24,7 @@ Deno.test("[3.3a] simulator: without faults nobody is called dead, and all is wh
 });
 
 Deno.test("[3.1c] [3.4c] [10.3e] simulator: a member that lies stops nobody", () => {
-  const result = runSwarm({ seed: 9, nodes: 5, steps: 8, faults: ["byzantine", "loss"] });
+  const result = runSwarm({ seed: 11, nodes: 5, steps: 8, faults: ["byzantine", "loss"] });
   assert.ok(result.lies > 100, `${result.lies} lies`);
   assert.ok(result.answered > 10, `${result.answered} answers`);
 });
