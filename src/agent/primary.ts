@@ -73,7 +73,7 @@ const IDLE_MS = 10_000;
 /** A timer that is later is a stall of the process. */
 const STALL_MS = 40;
 /** Longest stall that timeouts follow. */
-const LAG_MS_MAX = 700;
+const LAG_MS_MAX = 200;
 /** Without a write or a read for so long a leader slows down. */
 const IDLE_AFTER_MS = 3_000;
 /** Heartbeats that tell the followers of it first. */
@@ -247,6 +247,7 @@ export class Primary implements Part {
   #idle = false;
   /** How late timers of this process are, the worst of the last seconds; and those of followers, as they say. */
   #lagMs = 0;
+  #lagAtMs = 0;
   readonly #lags = new Map<string, number>();
   #stalled = false;
   #idleNotices = 0;
@@ -1053,7 +1054,10 @@ export class Primary implements Part {
   #wakeRaft(raft: Raft): void {
     const { nowMs } = this.ctx;
     const lateMs = nowMs - this.#wakeMs;
-    this.#lagMs = Math.max(Math.min(lateMs, LAG_MS_MAX), Math.floor(this.#lagMs * 0.97));
+    // Forgotten within two seconds: a timeout that is too long costs more than one that is too short.
+    const leftMs = this.#lagMs - Math.floor((nowMs - this.#lagAtMs) / 10);
+    this.#lagMs = Math.max(0, Math.min(lateMs, LAG_MS_MAX), leftMs);
+    this.#lagAtMs = nowMs;
     if (lateMs >= STALL_MS && !this.#stalled) {
       this.#stalled = true;
       this.#wakeMs = nowMs + STALL_MS / 2;
