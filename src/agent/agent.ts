@@ -313,7 +313,7 @@ export class Agent {
       case "peer-down":
         return this.#peerDown(event.nodeId, event.reason);
       case "peer-gone":
-        return this.#detector.gone(event.nodeId);
+        return this.#gone(event.nodeId);
       case "dial-done":
         return ctx.dialDone(event.dialId, event.result);
       case "call-done":
@@ -482,6 +482,14 @@ export class Agent {
       if (this.#exchange.refusedBy(nodeId)) continue;
       if (session.peer.direction === "outbound" && !session.introduced) this.#exchange.greet(nodeId);
     }
+  }
+
+  /** The machine of a node says that its process is gone. Members are pinged before that counts; a join does not wait. */
+  #gone(nodeId: string): void {
+    if (this.#machine.joining && this.#machine.contact === nodeId) {
+      return this.#ctx.emit({ type: "hang-up", nodeId, reason: "gone" });
+    }
+    this.#detector.gone(nodeId);
   }
 
   #peerDown(nodeId: string, reason: string): void {

@@ -214,7 +214,12 @@ export class Joiner {
     const round = this.#round;
     this.ctx.call(nodeId, method, value, timeoutMs, (result) => {
       if (round !== this.#round || !this.machine.joining) return;
-      if (!result.ok) return this.#fail(result.code, `${method} at ${this.#where(nodeId)}: ${result.message}`);
+      if (!result.ok) {
+        const tried = `${method} at ${this.#where(nodeId)}: ${result.message}`;
+        // A process that was killed leaves a channel that looks open for a minute: the next attempt wants a new one.
+        if (result.code === "timeout") this.ctx.emit({ type: "hang-up", nodeId, reason: "silent" });
+        return this.#fail(result.code, tried);
+      }
       try {
         done(result.body, result.elapsedMs);
       } catch (error) {
@@ -289,7 +294,7 @@ export class Joiner {
           pi: proveFactor("invite", transcript, invite.keyPair),
           u: this.#sentAway.has(nodeId) ? 1 : undefined,
         },
-        15_000,
+        10_000,
         (answer) => {
           const admission = readAdmission(answer, "join.register");
           if (admission.s === "redirect") {

@@ -187,7 +187,11 @@ export function statusOf(input: StatusInput): Status {
 function memberStatus(ctx: Context, member: Member): MemberStatus {
   const { state } = ctx;
   const own = member.nodeId === state.nodeId;
-  const seen = state.members.observation(member.nodeId);
+  const observed = state.members.observation(member.nodeId);
+  // A node that an operator isolated hears of nobody: what it last knew is no news of the present.
+  const seen = state.mode === "isolated" && observed.state === "alive"
+    ? { ...observed, state: "suspect" as const }
+    : observed;
   const session = ctx.sessions.get(member.nodeId);
   return {
     nodeId: member.nodeId,
