@@ -144,7 +144,9 @@ function packageFault(place: Place, specifier: string): string | undefined {
   if (place.folder === "main" && specifier.startsWith("node:")) return undefined;
   if (place.folder === "core" && CORE_MODULES.some((one) => one.test(specifier))) return undefined;
   return `module "${specifier}" is not ours: such modules are imported in edge/ and cli/ only` +
-    (place.folder === "core" ? ", and core/ may wrap cborg, node:crypto, node:buffer, node:zlib and @noble/hashes" : "");
+    (place.folder === "core"
+      ? ", and core/ may wrap cborg, node:crypto, node:buffer, node:zlib and @noble/hashes"
+      : "");
 }
 
 /** The text of a string literal, `undefined` for any other expression. */
