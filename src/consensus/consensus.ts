@@ -249,6 +249,7 @@ export class Consensus {
   }
 
   #propose(): void {
+    if (this.#queue.size === 0) return;
     const { hash, table } = this.#tables[0]!;
     for (;;) {
       const mine = [...this.#instances.values(), ...this.#fast.values()].filter((one) =>
@@ -406,7 +407,8 @@ export class Consensus {
       return;
     }
     const settled = this.#settled.get(name);
-    if (settled) {
+    // What failed here may have been decided by the others.
+    if (settled && (settled.certificate || message.type !== "decided")) {
       // Who still asks does not know; who answers, does.
       if (message.type === "decided" || !settled.certificate) return;
       return void this.#out.push({

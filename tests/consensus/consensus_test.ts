@@ -10,7 +10,13 @@ import {
   verifyCertificate,
 } from "../../src/consensus/certificate.ts";
 import { Consensus } from "../../src/consensus/consensus.ts";
-import type { ConsensusEffect, ConsensusEvent, StoredInstance, Submit } from "../../src/consensus/effects.ts";
+import type {
+  ConsensusEffect,
+  ConsensusEvent,
+  ConsensusOptions,
+  StoredInstance,
+  Submit,
+} from "../../src/consensus/effects.ts";
 import { evidenceValue, readEvidence, verifyEvidence } from "../../src/consensus/evidence.ts";
 import { type ConsensusMessage, decodeMessage, encodeMessage } from "../../src/consensus/messages.ts";
 import { bitmapOf, bitOf, type OperationClass } from "../../src/consensus/statements.ts";
@@ -32,7 +38,7 @@ class Net {
   readonly #queue: { readonly to: string; readonly event: ConsensusEvent }[] = [];
   readonly #wakes = new Map<string, number>();
 
-  constructor(count: number) {
+  constructor(count: number, readonly options: Partial<ConsensusOptions> = {}) {
     this.#voters = testVoters(count);
     this.table = tableOf(this.#voters);
     for (const { id } of this.#voters) this.restart(id);
@@ -40,7 +46,7 @@ class Net {
 
   restart(id: string): void {
     const { key } = this.#voters.find((one) => one.id === id)!;
-    this.cores.set(id, new Consensus({ networkId: NETWORK, id, key, table: this.table }));
+    this.cores.set(id, new Consensus({ networkId: NETWORK, id, key, table: this.table, options: this.options }));
     const stored = [...this.disks.get(id)?.values() ?? []];
     this.step(id, { type: "start", nowMs: this.nowMs, stored, number: this.numbers.get(id) ?? 0 });
   }
@@ -285,6 +291,19 @@ Deno.test("[4.1d] Consensus: what is signed leaves after its record", () => {
   const effects = core.step({ type: "verified", nowMs: 6, instance: verify.instance, vote: Uint8Array.of(1) });
   assert.ok(!effects.some((one) => one.type === "send" && signed.has(one.message.type)));
   assert.ok(effects.some((one) => one.type === "persist" && one.then.some((two) => two.type === "send")));
+});
+
+Deno.test("[4.1d] Consensus: an instance that has used up its rounds fails, and is decided all the same when the certificate comes", () => {
+  const net = new Net(4, { roundsMax: 4 });
+  net.submit("n01", {});
+  // n04 hears nothing from the others and goes through its rounds alone.
+  net.passes = (_, to, message) => to !== "n04" || message.type === "propose";
+  net.run(60_000);
+  const failed = net.effects.filter(({ effect }) => effect.type === "failed");
+  assert.deepEqual(failed.map(({ at }) => at), ["n04"]);
+  const message = { type: "decided", certificate: net.certificate() } as const;
+  net.step("n04", { type: "message", nowMs: net.nowMs, from: "n01", message });
+  assert.deepEqual(net.decided.get("n04")?.map((one) => one.certificate), [net.certificate()]);
 });
 
 Deno.test("[4.1d] [4.4d] Consensus: a lock outlives its round: a set that one voter has precommitted is carried, not replaced", () => {

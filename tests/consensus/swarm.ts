@@ -450,7 +450,8 @@ class Swarm {
         return [{ ...message, commitment: { voter: message.commitment.voter, statement: copied, signature } }];
       }
       case "replay":
-        return [message, this.#heard[this.#rng.below(this.#heard.length)]!];
+        // Not each time: two liars that answer each other would never end.
+        return this.#rng.below(4) > 0 ? [message] : [message, this.#heard[this.#rng.below(this.#heard.length)]!];
       case "censor": {
         if (message.type === "freeze-request" && !message.carried) {
           if (this.#rng.below(3) === 0) return [];
