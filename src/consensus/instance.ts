@@ -143,6 +143,7 @@ export class Instance {
 
   #nowMs = 0;
   #roundSinceMs = 0;
+  #together = false;
   #resendAtMs = 0;
   #resendMs = 0;
   #selfQueue: ConsensusMessage[] = [];
@@ -207,7 +208,7 @@ export class Instance {
   /** Time has passed. */
   wake(nowMs: number): readonly ConsensusEffect[] {
     return this.#step(nowMs, () => {
-      if (nowMs >= this.#roundEndMs()) this.#enterRound(this.round + 1);
+      if (nowMs >= this.#roundEndMs() && this.#mayLeave()) this.#enterRound(this.round + 1);
       else {
         this.#lead();
         this.#open();
@@ -220,7 +221,7 @@ export class Instance {
   /** When {@linkcode wake} has something to do. */
   wakeAtMs(): number {
     if (this.state !== "voting") return Number.MAX_SAFE_INTEGER;
-    let at = Math.min(this.#roundEndMs(), this.#resendAtMs);
+    let at = this.#mayLeave() ? Math.min(this.#roundEndMs(), this.#resendAtMs) : this.#resendAtMs;
     const delay = this.#delayMs();
     if (this.#quorumSinceMs !== undefined && !this.#requested) at = Math.min(at, this.#quorumSinceMs + delay);
     const opening = this.#opening;
@@ -319,6 +320,8 @@ export class Instance {
     this.dirty = true;
     this.round = round;
     this.#roundSinceMs = this.#nowMs;
+    this.#together = false;
+    this.#gather();
     this.#objectToSpoilers();
     this.#opening = undefined;
     this.#pendingRequest = undefined;
@@ -363,6 +366,7 @@ export class Instance {
   #hearRound(voter: number, round: number): void {
     if (round <= (this.#announced.get(voter) ?? -1)) return;
     this.#announced.set(voter, round);
+    this.#gather();
     if (round <= this.round) return;
     // The highest round that at least one honest voter is in.
     const byRound = [...this.#announced].sort((a, b) => b[1] - a[1]);
@@ -372,6 +376,22 @@ export class Instance {
       seats += this.#seats(one);
       if (seats >= this.#blocking) return this.#enterRound(at);
     }
+  }
+
+  /** The time of a round runs from when its quorum is there: so all of it leave within a message's time of each other. */
+  #gather(): void {
+    if (this.#together || !this.#mayLeave()) return;
+    this.#together = true;
+    this.#roundSinceMs = this.#nowMs;
+  }
+
+  /** Whether more than two thirds are in this round or a later one: nobody runs ahead alone, where no quorum would follow. */
+  #mayLeave(): boolean {
+    let seats = this.#seats(this.me);
+    for (const [voter, round] of this.#announced) {
+      if (voter !== this.me && round >= this.round) seats += this.#seats(voter);
+    }
+    return seats >= this.#quorum;
   }
 
   #leader(): number {

@@ -231,7 +231,7 @@ class Swarm {
 
   recent(): string {
     return [
-      ...this.#lines.slice(-60),
+      ...this.#lines.slice(-300),
       ...[...this.#wanted].flatMap(([name, { header }]) =>
         this.#decided.has(name) ? [] : [`not decided: ${name.slice(0, 8)} of ${header.proposer}`]
       ),
