@@ -58,6 +58,8 @@ export class Byzantine {
 
   /** What leaves in the place of something: nothing, that, or several things. */
   #tamper(said: Said): readonly Uint8Array[] {
+    // Should it be made an issuer, it is honest from then on: Raft promises nothing where a replica lies.
+    if (this.#host.agent?.inspect().state.isIssuer) return [said.body];
     const rng = this.#rng;
     if (this.#memory.length < REMEMBERED_MAX) this.#memory.push(said);
     else this.#memory[rng.below(REMEMBERED_MAX)] = said;
@@ -89,7 +91,7 @@ export class Byzantine {
     const life = this.#life;
     this.#world.at(this.#world.nowMs + 100 + this.#rng.below(1_500), () => {
       if (life !== this.#life) return;
-      if (this.#host.agent?.isMember) this.#act();
+      if (this.#host.agent?.isMember && !this.#host.view.state.isIssuer) this.#act();
       this.#plan();
     });
   }
