@@ -61,12 +61,15 @@ export class Arena {
 
   /** A view of what was put in; valid until it is taken out. */
   view(place: Place, length: number): Uint8Array {
+    // An empty string keeps no array alive: its own may be gone.
+    if (length === 0) return new Uint8Array(0);
     const offset = place % CHUNK_BYTES;
     return this.#chunks[Math.floor(place / CHUNK_BYTES)]!.subarray(offset, offset + length);
   }
 
   /** Takes a string out. */
   remove(place: Place, length: number): void {
+    if (length === 0) return;
     const index = Math.floor(place / CHUNK_BYTES);
     this.#live[index]! -= length;
     this.#liveBytes -= length;
