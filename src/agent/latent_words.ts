@@ -5,6 +5,7 @@
  */
 
 import { equalBytes, fromBase64Url, toHex } from "../core/bytes.ts";
+import { backoffMs } from "../core/rng.ts";
 import { mayWrite, ownerOf } from "../spore/keys.ts";
 import { RECORD_LIFE_MS_MAX, sealSpore, type Spore, VALUE_BYTES_MAX } from "../spore/record.ts";
 import { isAlive, type SporeTable, type Version } from "../spore/table.ts";
@@ -64,10 +65,18 @@ const PROOF_WAIT_MS = 2_000;
 /** How soon a word that need not be said again is looked at again. */
 const REFRESH_LOOK_MS = 3_600_000;
 
+/** How often an own word is handed to the Primary Spore again, that it has not answered for. */
+const OFFER = { baseMs: 3_000, maxMs: 600_000 } as const;
+
+/** What the Primary Spore says of a word for good. */
+const FINAL: ReadonlySet<string> = new Set(["malformed", "not-permitted", "expired", "conflict", "stale-seq"]);
+
 /** The words of this node. */
 export class OwnWords {
   readonly #own = new Map<string, OwnWord>();
   #nextRefreshMs = Infinity;
+  /** Own keys of this node whose last word the Primary Spore has not answered for: at most as many as there are own words. */
+  readonly #offers = new Map<string, { atMs: number; failures: number }>();
   /** What is done at a time. */
   #later: { readonly atMs: number; readonly run: () => void }[] = [];
 
@@ -85,13 +94,18 @@ export class OwnWords {
 
   /** Takes over what was stored. */
   load(words: readonly OwnWord[]): void {
-    for (const one of words) this.#own.set(one.key, one);
+    for (const one of words) {
+      this.#own.set(one.key, one);
+      // A node that was killed does not know whether it was heard.
+      if (ownerOf(one.key)?.kind === "node") this.#offerLater(one.key, 0);
+    }
     this.#nextRefreshMs = this.ctx.nowMs;
   }
 
   /** Forgets everything. */
   clear(): void {
     this.#own.clear();
+    this.#offers.clear();
     this.#later = [];
     this.#nextRefreshMs = Infinity;
   }
@@ -99,6 +113,7 @@ export class OwnWords {
   /** Times that were set with another clock count no longer. */
   clockSetBack(): void {
     this.#later = this.#later.map(({ run }) => ({ atMs: this.ctx.nowMs, run }));
+    for (const one of this.#offers.values()) one.atMs = this.ctx.nowMs;
     this.#nextRefreshMs = this.ctx.nowMs;
   }
 
@@ -109,16 +124,45 @@ export class OwnWords {
     this.#later = this.#later.filter((one) => one.atMs > nowMs);
     for (const { run } of due) run();
     if (nowMs >= this.#nextRefreshMs) this.#refresh();
-    return Math.min(this.#nextRefreshMs, ...this.#later.map((one) => one.atMs));
+    let nextMs = this.#nextRefreshMs;
+    for (const [key, { atMs }] of this.#offers) {
+      if (atMs <= nowMs) this.#offer(key);
+      nextMs = Math.min(nextMs, this.#offers.get(key)?.atMs ?? Infinity);
+    }
+    return Math.min(nextMs, ...this.#later.map((one) => one.atMs));
   }
 
   /** Says something: stored, then told, and proposed where the key is this node's own. @throws {Refusal} */
   say(key: string, value: Uint8Array | undefined, options: SayOptions = {}): Spore {
     const spore = this.#seal(key, value, options.ttlMs);
     this.#publish(spore, options);
-    const primary = this.host.primary();
-    if (ownerOf(key)?.kind === "node" && primary?.reachable()) primary.propose(spore, undefined, () => {});
+    if (ownerOf(key)?.kind === "node") this.#offer(key, spore);
     return spore;
+  }
+
+  /**
+   * Hands the last word under a key of this node to the Primary Spore; again and ever more seldom until it has
+   * answered: an older word that it holds would else count before this one for as long as its proof is renewed.
+   */
+  #offer(key: string, spore: Spore | undefined = this.last(key)): void {
+    const entry = this.host.table.get(key);
+    const settled = entry?.tier === "primary" && spore && entry.winner.spore.record.seq >= spore.record.seq;
+    if (!spore || settled) return void this.#offers.delete(key);
+    const failures = this.#offers.get(key)?.failures ?? 0;
+    this.#offerLater(key, failures);
+    const primary = this.host.primary();
+    if (!primary?.reachable()) return;
+    primary.propose(spore, undefined, (ended) => {
+      // A newer word may have taken its place meanwhile, and is offered by itself.
+      if (this.#own.get(key)?.seq !== spore.record.seq) return;
+      if (ended.ok || FINAL.has(ended.code)) this.#offers.delete(key);
+    });
+  }
+
+  #offerLater(key: string, failures: number): void {
+    const atMs = this.ctx.nowMs + OFFER.baseMs + backoffMs(failures, OFFER, this.ctx.rng);
+    this.#offers.set(key, { atMs, failures: failures + 1 });
+    this.ctx.wakeAt(atMs);
   }
 
   /** Answers a write of the person at the machine. @throws {Refusal} */
@@ -287,12 +331,13 @@ export class OwnWords {
         );
       }
       this.#publish(spore, options);
+      if (owned) this.#offer(key, spore);
       return result("latent");
     }
     // An owned word is told at once: the Primary Spore follows.
     if (owned && options.expect === undefined) {
       this.#publish(spore, options);
-      primary.propose(spore, undefined, () => {});
+      this.#offer(key, spore);
       return result("latent");
     }
     primary.propose(spore, options.expect, (ended) => {

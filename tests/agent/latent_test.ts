@@ -233,6 +233,31 @@ Deno.test("[3.4c] Latent: a newer word against a higher tier is used once its ow
   assert.equal(spores(gamma!).suspects.confirmed, 0);
 });
 
+Deno.test("[3.3b] [3.4a] Latent: an own word is offered to the Primary Spore until it has answered, over a restart too", () => {
+  const { world, alpha, others } = forest("beta");
+  const lost: Node["intercept"] = (method) =>
+    method === "primary.propose" ? { ok: false, code: "timeout", message: "no answer" } : undefined;
+  alpha.intercept = lost;
+  const beta = others[0]!;
+  const key = `node/${beta.id}/place`;
+  put(beta, key, "cellar");
+  world.run(60_000);
+  assert.equal(show(alpha, key)!.tier, "latent", "nobody has agreed on it");
+  alpha.intercept = undefined;
+  world.run(120_000);
+  assert.equal(show(alpha, key)!.tier, "primary");
+  alpha.intercept = lost;
+  put(beta, key, "attic");
+  beta.kill();
+  beta.boot();
+  alpha.intercept = undefined;
+  world.run(120_000);
+  for (const node of [alpha, beta]) {
+    assert.deepEqual([show(node, key)!.tier, show(node, key)!.state], ["primary", "live"], node.name);
+    assert.equal(fromUtf8(fromBase64Url(show(node, key)!.value!)!), "attic", node.name);
+  }
+});
+
 Deno.test("[3.4c] Latent: a newer word that its owner did not say is not used, counted, and held against it", () => {
   const { world, alpha, others: [beta, gamma] } = latentOnly("beta", "gamma");
   const key = `service/web/${beta!.id}`;
