@@ -66,7 +66,7 @@ const PROOF_WAIT_MS = 2_000;
 const REFRESH_LOOK_MS = 3_600_000;
 
 /** How often an own word is handed to the Primary Spore again, that it has not answered for. */
-const OFFER = { baseMs: 3_000, maxMs: 600_000 } as const;
+const OFFER = { baseMs: 3_000, maxMs: 120_000 } as const;
 
 /** What the Primary Spore says of a word for good. */
 const FINAL: ReadonlySet<string> = new Set(["malformed", "not-permitted", "expired", "conflict", "stale-seq"]);

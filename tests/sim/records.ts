@@ -123,9 +123,11 @@ export class Records {
       if (key.acknowledged === undefined) allowed.push(null);
       let first: string | null | undefined;
       for (const host of hosts) {
-        // A newer word of its own author than what the Primary Spore has: used once it was confirmed.
         const entry = host.view.spores.get(name);
-        const bytes = (entry?.challenger ?? entry?.winner)?.spore.record.value;
+        // A node's own words come into the Primary Spore in the end. What somebody wrote under a shared key while no
+        // primary was to be had stays a newer word than what the Primary Spore has: used once it was confirmed.
+        const shared = /^(app|net)\//.test(name);
+        const bytes = (shared ? entry?.challenger ?? entry?.winner : entry?.winner)?.spore.record.value;
         const value = bytes === undefined ? null : fromUtf8(bytes);
         first ??= value;
         if (value !== first) return `${name} is ${value} at ${host.name}, elsewhere ${first}`;
