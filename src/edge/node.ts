@@ -300,11 +300,11 @@ class RunningNode {
     const { form, invite } = this.#options;
     const status = this.#status();
     if (status.network) return;
+    // Whoever joins, or tells this node to, waits for the first handshake.
+    if (!form || invite) void prepareEntropy();
     try {
       if (invite) await this.#runtime.control({ verb: "join", invite });
       else if (form) await this.#runtime.control({ verb: "init", ...form });
-      // Whoever tells it to join will wait for it.
-      else void prepareEntropy();
     } catch (error) {
       if (!(error instanceof ControlFailed)) throw error;
       this.#log.log("error", "node", error.error.code, `${error.error.message}. ${error.error.cure}`);

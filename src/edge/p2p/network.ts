@@ -117,6 +117,8 @@ interface Host {
  * takes to close its surplus channel: promoting that one would drop the good one.
  */
 const SPARE_PROMOTE_MS = 3_000;
+/** Milliseconds after its start at which a node that dials nobody gets ready for who dials it. */
+const ENTROPY_DELAY_MS = 400;
 /** Milliseconds that a refused dialer has for reading the verdict. */
 const REFUSAL_LINGER_MS = 500;
 /** Milliseconds that a refused simultaneous dial waits for the other one. */
@@ -150,12 +152,12 @@ class P2pNetwork implements Network {
   #callsOut = 0;
   #callsOpen = 0;
   #state: "new" | "starting" | "started" | "stopped" = "new";
+  #entropyTimer: ReturnType<typeof setTimeout> | undefined;
   #host: Host | undefined;
   #quic: QuicTransport | undefined;
   #stopping: Promise<void> | undefined;
 
   constructor(options: P2pOptions, handlers: NetworkHandlers) {
-    void prepareEntropy();
     this.#options = options;
     this.#handlers = handlers;
     this.nodeId = nodeIdOf(options.keyPair.publicKey);
@@ -170,6 +172,8 @@ class P2pNetwork implements Network {
 
   async start(): Promise<void> {
     if (this.#state !== "new") throw new TypeError(`Cannot start network: it is ${this.#state}`);
+    // Before the first handshake, and not beside the start itself: a small board has better to do.
+    this.#entropyTimer = setTimeout(prepareEntropy, ENTROPY_DELAY_MS);
     this.#state = "starting";
     this.#listen = mergeWildcards(this.#listen, machineOf());
     const host = await this.#createHost();
@@ -272,6 +276,7 @@ class P2pNetwork implements Network {
   async #stop(): Promise<void> {
     const started = this.#state === "started";
     this.#state = "stopped";
+    clearTimeout(this.#entropyTimer);
     for (const dialings of this.#dialing.values()) {
       for (const dialing of dialings) dialing.aborter.abort(new CallError("cancelled", "The network is stopping"));
     }
@@ -313,6 +318,7 @@ class P2pNetwork implements Network {
     if (this.#state !== "started") {
       throw new CallError("unreachable", `Cannot dial "${address}": the network is not up`);
     }
+    void prepareEntropy();
     if (!this.#transports.has(target.transport)) {
       throw new CallError("unreachable", `Cannot dial "${address}": ${target.transport} is switched off`);
     }

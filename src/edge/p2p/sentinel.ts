@@ -209,7 +209,11 @@ async function look(hostname: string, port: number): Promise<"somebody" | "nobod
     try {
       conn = await connect(hostname, port);
     } catch (error) {
-      return error instanceof Deno.errors.ConnectionRefused ? "nobody" : "no answer";
+      if (error instanceof Deno.errors.ConnectionRefused) return "nobody";
+      // A process that dies resets who came to it last.
+      if (!(error instanceof Deno.errors.ConnectionReset)) return "no answer";
+      await new Promise((resolve) => setTimeout(resolve, 5 << i));
+      continue;
     }
     let timer: ReturnType<typeof setTimeout> | undefined;
     const ended = conn.read(new Uint8Array(1)).then(() => true, () => true);
