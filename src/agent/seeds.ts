@@ -7,7 +7,7 @@
  * @module
  */
 
-import { equalBytes, fromBase64Url, toHex, utf8 } from "../core/bytes.ts";
+import { equalBytes, toHex, utf8 } from "../core/bytes.ts";
 import {
   bytes,
   type CborValue,
@@ -32,6 +32,7 @@ import {
   BUNDLE_ADDRESSES_MAX,
   BUNDLE_BYTES_MAX,
   BUNDLE_EPOCHS_MAX,
+  bundleBytes,
   type BundleContent,
   type BundleKind,
   type BundleRecord,
@@ -319,7 +320,7 @@ export class Seeds implements Part {
     if (this.#toldMs.size >= TOLD_NODES_MAX) this.#toldMs.clear();
     this.#toldMs.set(nodeId, ctx.nowMs);
     const made = this.#make("master", BUNDLE_TTL_MS, ctx.state.keyPair);
-    if (made.text) ctx.call(nodeId, "seed.offer", { b: rawOf(utf8(made.text)) }, OFFER_MS, () => {});
+    if (made.text) ctx.call(nodeId, "seed.offer", { b: bundleBytes(utf8(made.text)) }, OFFER_MS, () => {});
   }
 
   /**
@@ -555,7 +556,9 @@ export class Seeds implements Part {
     const { ctx, exchange } = this.#options;
     const before = ctx.state.network!.chain!;
     // Whoever is reachable now is most likely of the same half.
-    for (const nodeId of ctx.memberPeers()) ctx.call(nodeId, "seed.offer", { b: rawOf(content) }, OFFER_MS, () => {});
+    for (const nodeId of ctx.memberPeers()) {
+      ctx.call(nodeId, "seed.offer", { b: bundleBytes(content) }, OFFER_MS, () => {});
+    }
     exchange.replaceChain(chain, fromEpoch);
     const [common] = before.since(fromEpoch - 1);
     const splitMs = common && fromEpoch > 1 ? decodeEpoch(common.payload).createdMs : 0;
@@ -613,7 +616,9 @@ export class Seeds implements Part {
         ? "Fetch the newest; or, where it is lost: --force"
         : judged.reason === "fork"
         ? "See docs/runbooks/split-brain.md"
-        : "Check it with: mycelium seed verify";
+        : judged.reason === "malformed" || judged.reason === "tampered"
+        ? "Fetch it again, or make a new one on an issuer: mycelium seed export"
+        : "Take one of an issuer of this network: mycelium seed export";
       throw new Refusal(judged.reason, `Cannot import the seed: ${judged.detail}`, cure);
     }
     const { reading, bundle, verdict } = judged;
@@ -867,11 +872,6 @@ function keyOf(one: BundleRecord): string {
     if (error instanceof WireError) return "?";
     throw error;
   }
-}
-
-function rawOf(content: Uint8Array): Uint8Array {
-  const text = new TextDecoder().decode(content).trim();
-  return fromBase64Url(text) ?? content;
 }
 
 /** Records as a table keeps them. */

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { equalBytes, fromBase64Url, fromUtf8, toBase64Url, utf8 } from "../core/bytes.ts";
+import { equalBytes, rawOrBase64Url, toBase64Url, utf8 } from "../core/bytes.ts";
 import { array, bytes, decodeCbor, encodeCbor, record, uint, WireError } from "../core/codec.ts";
 import type { KeyPair } from "../core/crypto.ts";
 import { envelopeValue, openEnvelope, readEnvelope, sealEnvelope } from "../core/envelope.ts";
@@ -55,6 +55,9 @@ export interface SeedDecodeOptions {
 }
 
 const SEED_TYPE = "seed/1";
+
+/** First byte of a raw document: a CBOR map of four entries. */
+export const SEED_FIRST_BYTE = 0xa4;
 
 const readSeed = record({
   a: array(readAddress, SEED_ADDRESSES_MAX),
@@ -117,15 +120,7 @@ export function decodeSeed(input: Uint8Array, options: SeedDecodeOptions): SeedR
 }
 
 function rawBytes(input: Uint8Array): Uint8Array {
-  // A CBOR map of four entries starts with 0xa4, which is no base64url text.
-  if (input[0] === 0xa4) return input;
-  let spelled: string;
-  try {
-    spelled = fromUtf8(input).trim();
-  } catch {
-    throw new WireError("Cannot read seed: neither CBOR nor base64url text");
-  }
-  const raw = fromBase64Url(spelled);
+  const raw = rawOrBase64Url(input, SEED_FIRST_BYTE);
   if (!raw) throw new WireError("Cannot read seed: neither CBOR nor base64url text");
   return raw;
 }

@@ -105,6 +105,23 @@ export function fromBase64Url(text: string): Uint8Array | undefined {
   return out;
 }
 
+/**
+ * Bytes that arrive as they are or spelled in base64url with white space around, as files and web servers have them;
+ * `undefined` where they are neither.
+ *
+ * @param firstByte First byte of the bytes as they are; no character of base64url.
+ */
+export function rawOrBase64Url(input: Uint8Array, firstByte: number): Uint8Array | undefined {
+  if (input[0] === firstByte) return input;
+  let text: string;
+  try {
+    text = fromUtf8(input);
+  } catch {
+    return undefined;
+  }
+  return fromBase64Url(text.trim());
+}
+
 const BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
 /** Digits of base 58 that one exact number holds: 58^9 is below 2^53. */

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { equalBytes, fromBase64Url, fromUtf8, toBase64Url } from "../core/bytes.ts";
+import { equalBytes, rawOrBase64Url, toBase64Url } from "../core/bytes.ts";
 import {
   array,
   bytes,
@@ -191,7 +191,7 @@ export function openBundle(input: Uint8Array, networkId?: Uint8Array): BundleRes
     return refuse("oversize", `${input.length} bytes, at most ${BUNDLE_TEXT_BYTES_MAX}`);
   }
   try {
-    const raw = rawOf(input);
+    const raw = bundleBytes(input);
     if (raw.length > BUNDLE_BYTES_MAX) return refuse("oversize", `${raw.length} bytes, at most ${BUNDLE_BYTES_MAX}`);
     const { m, r } = decodeAs(raw, readParts, BUNDLE_BYTES_MAX);
     // Said in its own words before the signature, which a bundle of another network fails too.
@@ -325,15 +325,13 @@ function restHash(networkId: Uint8Array, rest: Uint8Array): Uint8Array {
   return hashParts("mycelium/seed-rest/v1", networkId, rest);
 }
 
-function rawOf(input: Uint8Array): Uint8Array {
-  if (input[0] === FIRST_BYTE) return input;
-  let spelled: string;
-  try {
-    spelled = fromUtf8(input).trim();
-  } catch {
-    throw new WireError("Cannot read bundle: neither CBOR nor base64url text");
-  }
-  const raw = fromBase64Url(spelled);
+/**
+ * A bundle's bytes, whichever way it is spelled; says nothing about whether they open.
+ *
+ * @throws {WireError} Where the input is neither CBOR of a bundle nor base64url.
+ */
+export function bundleBytes(input: Uint8Array): Uint8Array {
+  const raw = rawOrBase64Url(input, FIRST_BYTE);
   if (!raw) throw new WireError("Cannot read bundle: neither CBOR nor base64url text");
   return raw;
 }

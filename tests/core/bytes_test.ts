@@ -9,6 +9,7 @@ import {
   fromBase64Url,
   fromHex,
   fromUtf8,
+  rawOrBase64Url,
   toBase58,
   toBase64Url,
   toHex,
@@ -58,6 +59,18 @@ Deno.test("[10.1a] fromBase64Url() accepts one text per byte string: whatever it
   for (const text of ["A", "AB", "AAB", "AA==", "A+==", "AA A", "AA\n", "AAAAA", "Zm9v YmFy"]) {
     assert.equal(fromBase64Url(text), undefined, JSON.stringify(text));
   }
+});
+
+Deno.test("[10.1a] rawOrBase64Url() reads both spellings, and whatever else comes is no crash", () => {
+  fc.assert(fc.property(anyBytes, fc.stringMatching(/^[ \r\n\t]*$/), (tail, space) => {
+    const bytes = concatBytes(Uint8Array.of(0xa2), tail);
+    assert.equal(rawOrBase64Url(bytes, 0xa2), bytes);
+    assert.deepEqual(rawOrBase64Url(utf8(space + toBase64Url(bytes) + space), 0xa2), bytes);
+    // Another first byte is read as text, which nothing that starts with this one is.
+    assert.equal(rawOrBase64Url(bytes, 0xa4), undefined);
+    const read = rawOrBase64Url(tail, 0xa2);
+    if (read && read !== tail) assert.equal(toBase64Url(read), fromUtf8(tail).trim());
+  }));
 });
 
 Deno.test("[10.1a] fromBase58() and fromHex() refuse what is none", () => {

@@ -107,8 +107,54 @@ Deno.test("[3.2d] seed verify without an agent: a bundle that proves itself is s
     assert.deepEqual([refused.code, JSON.parse(refused.stdout).error.code], [4, code]);
   }
   assert.equal((await run(["seed", "verify", join(folder.path, "absent")])).code, 2);
-  await Deno.writeFile(file, new Uint8Array(300_000));
-  assert.match((await run(["seed", "verify", file])).stderr, /more than/);
+});
+
+Deno.test("[3.2d] seed verify and spore import say of what is no bundle why not, and ask no agent", async () => {
+  using folder = temporaryFolder();
+  await using agent = new AgentSocket(folder.path, { status: singleNodeStatus(), control: () => assert.fail("asked") });
+  const file = join(folder.path, "x.seed");
+  const whole = bundle();
+  const raw = fromBase64Url(whole.trim())!;
+  const cases: readonly (readonly [what: string, string, string | Uint8Array, RegExp])[] = [
+    ["binary", "malformed", new Uint8Array(400).map((_, i) => i * 37), /it is no bundle, wanted a bundle/],
+    ["zeros", "malformed", new Uint8Array(400), /it is empty, wanted a bundle/],
+    ["empty", "malformed", "", /it is empty, wanted a bundle/],
+    ["white space", "malformed", " \r\n\n", /it is empty, wanted a bundle/],
+    ["a web page", "malformed", "<html>it works</html>", /it is no bundle, wanted a bundle/],
+    ["text cut short", "malformed", whole.slice(0, 400), /it is damaged or not whole \(.+\), wanted a bundle/],
+    ["bytes cut short", "malformed", raw.subarray(0, raw.length - 1), /it is damaged or not whole \(.+\), wanted a/],
+    ["10 MB", "oversize", new Uint8Array(10 << 20), /more than 262144 bytes, wanted a bundle/],
+  ];
+  for (const [what, code, content, message] of cases) {
+    await Deno.writeFile(file, typeof content === "string" ? utf8(content) : content);
+    for (const command of [["seed", "verify"], ["spore", "import"]]) {
+      const asked = [...command, file, "--socket", agent.socket];
+      const { error } = JSON.parse((await run([...asked, "--json"])).stdout);
+      assert.deepEqual([error.code, error.message.startsWith(`Cannot read "${file}": `)], [code, true], what);
+      assert.match(error.message, message, what);
+      assert.match(error.cure, /mycelium seed export/, what);
+      assert.equal((await run(asked)).code, 4, what);
+    }
+  }
+  const piped = await run(["seed", "verify", "-", "--socket", agent.socket], { stdin: "o".repeat(300_000) });
+  assert.match(piped.stderr, /Cannot read "-": more than 262144 bytes/);
+});
+
+Deno.test("[3.2a] spore import takes a bundle or a list of addresses, raw or as text, and spells it one way", async () => {
+  using folder = temporaryFolder();
+  await using agent = new AgentSocket(folder.path, {
+    status: singleNodeStatus(),
+    control: () => ({ ok: true, result: REPORT }),
+  });
+  const file = join(folder.path, "x.seed");
+  const list = exportSeed({ networkId: NETWORK_ID, addresses: [], issuedMs: 1, expiresMs: 2, seq: 1 }, ISSUER);
+  for (const text of [bundle(), list]) {
+    for (const form of [utf8(text), utf8(`\r\n ${text.trim()}\r\n`), fromBase64Url(text.trim())!]) {
+      await Deno.writeFile(file, form);
+      assert.equal((await run(["spore", "import", file, "--socket", agent.socket], { nowMs: NOW })).code, 0);
+      assert.equal(agent.requests.at(-1)!.text, text);
+    }
+  }
 });
 
 Deno.test("[3.2a] seed verify and spore import read from a server, within bounds", async () => {
@@ -130,8 +176,8 @@ Deno.test("[3.2a] seed verify and spore import read from a server, within bounds
     agent.requests.map(({ verb, text, dryRun, force }) => [verb, text, dryRun, force]),
     [["seed-import", bundle(), true, false], ["seed-import", bundle(), false, true]],
   );
-  for (const path of ["/none", "/huge"]) {
-    assert.equal((await run(["seed", "verify", url + path, ...socket])).code, 2, path);
+  for (const [path, code] of [["/none", 2], ["/huge", 4]] as const) {
+    assert.equal((await run(["seed", "verify", url + path, ...socket])).code, code, path);
   }
 });
 

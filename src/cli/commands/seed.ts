@@ -5,18 +5,20 @@ import type { Command } from "commander";
 import type { ImportReport } from "../../agent/seeds.ts";
 import type { SeedStatus } from "../../agent/status.ts";
 import { verifyAuthority } from "../../agent/seed_authority.ts";
-import { toHex, utf8 } from "../../core/bytes.ts";
+import { SEED_FIRST_BYTE } from "../../bootstrap/seed_document.ts";
+import { rawOrBase64Url, toHex, utf8 } from "../../core/bytes.ts";
 import { nodeIdOf } from "../../core/ids.ts";
 import {
   BUNDLE_KINDS,
   BUNDLE_TEXT_BYTES_MAX,
+  bundleBytes,
   looksLikeBundle,
   openBundle,
   spellBundle,
 } from "../../spore/seed_bundle.ts";
-import { readBounded, writeWhole } from "../../edge/disk/whole_file.ts";
+import { readBounded, TooLargeError, writeWhole } from "../../edge/disk/whole_file.ts";
 import type { PublishOutcome } from "../../edge/disk/seed_publisher.ts";
-import { fetchSeed } from "../../edge/discovery/seed_fetch.ts";
+import { FetchRefusal, fetchSeed } from "../../edge/discovery/seed_fetch.ts";
 import type { ControlClient } from "../client.ts";
 import { type Context, durationFlag, type Register } from "../context.ts";
 import { CliError, EXIT, usageError } from "../exit.ts";
@@ -243,22 +245,48 @@ async function deliver(context: Context, text: string, file: string | undefined,
   else if (file === undefined) out.line(text.trimEnd());
 }
 
+/** What is at a place, as the text that goes to the agent. @throws {CliError} Where it cannot be read, or is no seed. */
 async function readSeedText(context: Context, from: string): Promise<string> {
+  let content: Uint8Array;
   try {
-    if (/^https?:\/\//.test(from)) {
-      return textOf(await fetchSeed(from, AbortSignal.any([context.deps.signal, AbortSignal.timeout(FETCH_MS)])));
-    }
-    if (from === "-") return await context.deps.stdin.readAll(BUNDLE_TEXT_BYTES_MAX);
-    return textOf(await readBounded(resolve(context.deps.cwd, from), BUNDLE_TEXT_BYTES_MAX));
+    content = await readSeed(context, from);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : "unknown";
-    throw new CliError(`Cannot read "${from}": ${why}`, { code: "usage", exitCode: EXIT.usage, cause });
+    const oversize = cause instanceof TooLargeError || cause instanceof FetchRefusal && cause.code === "oversize";
+    throw oversize
+      ? noSeed(from, "oversize", why)
+      : new CliError(`Cannot read "${from}": ${why}`, { code: "usage", exitCode: EXIT.usage, cause });
   }
+  if (!content.some((byte) => byte > 0x20)) throw noSeed(from, "malformed", "it is empty");
+  if (looksLikeBundle(content)) {
+    const opened = openBundle(content);
+    // Whether what reads counts as well, the agent knows better.
+    if (!opened.ok && (opened.reason === "malformed" || opened.reason === "oversize")) {
+      throw noSeed(from, opened.reason, `it is damaged or not whole (${opened.detail})`);
+    }
+    return spellBundle(bundleBytes(content));
+  }
+  const list = rawOrBase64Url(content, SEED_FIRST_BYTE);
+  if (list?.[0] !== SEED_FIRST_BYTE) throw noSeed(from, "malformed", "it is no bundle");
+  return spellBundle(list);
 }
 
-/** Raw bundles are spelled as text, which is how they go to the agent. */
-function textOf(content: Uint8Array): string {
-  return content[0] === 0xa2 ? spellBundle(content) : new TextDecoder().decode(content);
+async function readSeed(context: Context, from: string): Promise<Uint8Array> {
+  if (/^https?:\/\//.test(from)) {
+    return await fetchSeed(from, AbortSignal.any([context.deps.signal, AbortSignal.timeout(FETCH_MS)]));
+  }
+  if (from !== "-") return await readBounded(resolve(context.deps.cwd, from), BUNDLE_TEXT_BYTES_MAX);
+  const typed = utf8(await context.deps.stdin.readAll(BUNDLE_TEXT_BYTES_MAX + 1));
+  if (typed.length > BUNDLE_TEXT_BYTES_MAX) throw new TooLargeError(`more than ${BUNDLE_TEXT_BYTES_MAX} bytes`);
+  return typed;
+}
+
+function noSeed(from: string, code: "malformed" | "oversize", why: string): CliError {
+  return new CliError(`Cannot read "${from}": ${why}, wanted a bundle of at most ${BUNDLE_TEXT_BYTES_MAX} bytes`, {
+    code,
+    cure: "Fetch it again, or make a new one on an issuer: mycelium seed export --out home.seed",
+    exitCode: EXIT.refused,
+  });
 }
 
 async function importBundle(
