@@ -14,7 +14,6 @@ import { equalBytes, toHex } from "../core/bytes.ts";
 import {
   array,
   bool,
-  bytes,
   type CborValue,
   decodeCbor,
   encodeCbor,
@@ -27,22 +26,13 @@ import {
 import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
 import type { KeyPair } from "../core/crypto.ts";
 import { nodeIdOf, publicKeyOf, readNodeId, shortNodeId } from "../core/ids.ts";
-import { LIMITS } from "../core/limits.ts";
-import { configOf, isJoint, membersOf } from "../raft/config.ts";
+import { type ConfigChange, configOf, isJoint, membersOf } from "../raft/config.ts";
 import type { RaftEffect, RaftEvent, RefusalReason, Role, StoredRaft } from "../raft/effects.ts";
-import { decodeMessage, encodeMessage, type Entry, type MessageType, type RaftMessage } from "../raft/messages.ts";
+import { decodeMessage, type Entry } from "../raft/messages.ts";
 import { Raft } from "../raft/raft.ts";
 import type { RaftView } from "../raft/view.ts";
 import { openSpore, type Spore } from "../spore/record.ts";
-import {
-  type Command,
-  type CommandResult,
-  encodeCommand,
-  type Recovery,
-  StateMachine,
-  type Version,
-} from "../spore/state_machine.ts";
-import { planVoters, type VoterCandidate } from "../spore/voters.ts";
+import { type Command, type CommandResult, encodeCommand, StateMachine, type Version } from "../spore/state_machine.ts";
 import { Attestation } from "./attestation.ts";
 import { type Context, DEFERRED, Refusal } from "./context.ts";
 import type { ControlRequest } from "./control.ts";
@@ -59,42 +49,20 @@ import {
   requestsValue,
   type WriteResult,
 } from "./primary_client.ts";
+import { PrimaryFence } from "./primary_fence.ts";
+import { ACTIVE_MS, PrimaryPace } from "./primary_pace.ts";
+import { INFO_MS, PrimaryPolicy, readInfo } from "./primary_policy.ts";
 import { type LogEnd, PrimaryConsole, type PrimaryRequest } from "./primary_console.ts";
-import { openRecovery, recovered, sealRecovery } from "./primary_recovery.ts";
+import { recovered, sealRecovery } from "./primary_recovery.ts";
 import { nodeOfReplica, PrimaryStore } from "./primary_store.ts";
+import { DATAGRAM_KIND, type Packet, PrimaryTransport, readPacket } from "./primary_transport.ts";
 import type { PrimaryStatus } from "./status.ts";
 
-/** First byte of its datagrams: `r`. */
-const DATAGRAM_KIND = 0x72;
-/** Times while there is something to do. Heartbeats go five to a timeout. */
-const ACTIVE_MS = 300;
-/** Times while nothing happens: the channels and the detector notice more. */
-const IDLE_MS = 10_000;
-/** A timer that is later is a stall of the process. */
-const STALL_MS = 40;
-/** Longest stall that timeouts follow. */
-const LAG_MS_MAX = 200;
-/** Without a write or a read for so long a leader slows down. */
-const IDLE_AFTER_MS = 3_000;
-/** Heartbeats that tell the followers of it first. */
-const IDLE_NOTICE = 4;
-/** Messages that wait for one peer; more are dropped, which Raft takes as loss. */
-const OUTBOX_MAX = 512;
-/** Calls with messages under way to one peer. */
-const CALLS_MAX = 4;
-/** A call that is not answered for so long lets another one pass. */
-const CALL_SLOW_MS = 250;
-/** Datagrams of messages to one peer in a second; beyond, calls carry more in one. */
-const DATAGRAMS_PER_SECOND = 600;
 /** An issuer that is none any more stays in the group for so long, to be taken out of it. */
 const LEAVING_MS = 30_000;
-/** Least time between two tries of a change of the configuration. */
-const POLICY_MS = 500;
 /** Requests that wait for a leader, and for how long. */
 const PARKED_MAX = 256;
 const PARKED_MS = 2_000;
-/** How often a replica that is not known is asked for. */
-const INFO_MS = 2_000;
 /** Bytes of records in one answer to a read. */
 const READ_BYTES_MAX = 400 << 10;
 /** Log on disk that is worth a snapshot. */
@@ -104,15 +72,6 @@ const COMPACT_ENTRIES = 10_000;
 const TRAILING_ENTRIES = 256;
 /** Time for a person's request. */
 const CONTROL_MS = 10_000;
-
-/** Messages that a lost datagram would cost an election or more: they go as calls. */
-const RELIABLE: ReadonlySet<MessageType> = new Set([
-  "pre-vote",
-  "vote",
-  "pre-vote-response",
-  "vote-response",
-  "timeout-now",
-]);
 
 /** What the simulator's checkers look at. */
 export interface PrimaryView extends RaftView {
@@ -146,34 +105,17 @@ export interface ReadRequest {
   readonly after?: string;
 }
 
-const readRaft = record({
-  f: text(128),
-  t: text(128),
-  m: array(bytes({ max: LIMITS.frameBytesMax }), OUTBOX_MAX),
-  p: optional(uint(60_000)),
-  g: optional(uint(60_000)),
-});
-const readRaftAnswer = record({ r: optional(text(128)) });
 const readPropose = record({
   b: (value, path) => readRequests(value, path),
   c: optional(readNodeId),
   w: optional(uint(1)),
 });
 const readRead = record({ k: text(200), p: optional(bool), s: optional(bool), a: optional(text(200)) });
-const readInfo = record({ r: text(128), i: uint(), e: uint(), c: uint(), l: optional(readNodeId) });
-const readFence = record({ v: readEnvelope });
 const readVersions = record({
   v: array(record({ e: readEnvelope, i: uint(), m: uint() }), 1_000),
   x: uint(),
   a: optional(text(200)),
 });
-
-interface Outbox {
-  messages: RaftMessage[];
-  /** Calls under way, by number, with when they began. */
-  readonly calls: Map<number, number>;
-  datagrams: { sinceMs: number; count: number };
-}
 
 /** What waits for the Raft core, by number. */
 type Waiting =
@@ -216,7 +158,6 @@ export class Primary implements Part {
   #running = false;
   /** Something is to be stored in this step of the agent. */
   #storing = false;
-  readonly #outboxes = new Map<string, Outbox>();
   readonly #waiting = new Map<number, Waiting>();
   /** Proposals in the log, by index. */
   readonly #accepted = new Map<
@@ -236,32 +177,17 @@ export class Primary implements Part {
     readonly inboundId: number;
     readonly untilMs: number;
   }[] = [];
-  /** Replicas of other nodes, as they said on the present channel. */
-  readonly #replicas = new Map<string, { readonly id: string | undefined; readonly askedMs: number }>();
-  /** Since when nodes are reachable, or not. */
-  readonly #reach = new Map<string, { readonly up: boolean; readonly sinceMs: number }>();
-  #policyMs = 0;
   #leavingMs: number | undefined;
-  /** Last write, read or change at this leader. */
-  #busyMs = 0;
-  #idle = false;
-  /** How late timers of this process are, the worst of the last seconds; and those of followers, as they say. */
-  #lagMs = 0;
-  #lagAtMs = 0;
-  readonly #lags = new Map<string, number>();
-  #stalled = false;
-  #idleNotices = 0;
   #logBytes = 0;
   #chainEpoch = 0;
   #leaderHint: string | undefined;
   readonly #console: PrimaryConsole;
+  readonly #transport: PrimaryTransport;
+  readonly #pace: PrimaryPace;
+  readonly #policy: PrimaryPolicy;
+  readonly #fence: PrimaryFence;
   /** Said by an operator here, and not in the log yet. */
   #recovery: { readonly without: readonly string[]; readonly statement: Envelope } | undefined;
-  /** When those that were given up were told so last. */
-  readonly #fencedMs = new Map<string, number>();
-  /** Replicas that statements of the log give up. */
-  readonly #statements = new WeakMap<Envelope, readonly string[]>();
-
   constructor(ctx: Context, entries: ReadonlyMap<string, Uint8Array>) {
     this.#ctx = ctx;
     try {
@@ -273,6 +199,18 @@ export class Primary implements Part {
     this.#console = new PrimaryConsole(ctx, this);
     this.verbs = this.#console.verbs;
     this.attestation = new Attestation(ctx, () => this.#state);
+    this.#pace = new PrimaryPace(ctx, { raft: () => this.#raft, step: (event) => this.#step(event) });
+    this.#transport = new PrimaryTransport(ctx, {
+      sender: () => this.#sender(),
+      renamed: (nodeId, replica) => this.#policy.note(nodeId, replica),
+    });
+    this.#fence = new PrimaryFence(ctx, () => this.#state, (nodeId) => this.#policy.forget(nodeId));
+    this.#policy = new PrimaryPolicy(ctx, {
+      fence: (nodeId, replica) => this.#fence.fence(nodeId, replica),
+      isGivenUp: (replica) => this.#fence.isGivenUp(replica) !== undefined,
+      propose: (command) => this.#proposeOwn(command),
+      change: (changes) => this.#change(changes),
+    });
     this.#client = new PrimaryClient({
       get nowMs() {
         return ctx.nowMs;
@@ -297,9 +235,8 @@ export class Primary implements Part {
     this.#stored = undefined;
     this.#broken = undefined;
     this.#started = false;
-    this.#replicas.clear();
-    this.#reach.clear();
-    this.#outboxes.clear();
+    this.#policy.clear();
+    this.#transport.clear();
     this.#chainEpoch = 0;
     this.#leaderHint = undefined;
     this.#leavingMs = undefined;
@@ -309,7 +246,7 @@ export class Primary implements Part {
     this.#parked = [];
     this.#console.clear();
     this.#recovery = undefined;
-    this.#fencedMs.clear();
+    this.#fence.clear();
   }
 
   keys(): readonly string[] {
@@ -339,31 +276,26 @@ export class Primary implements Part {
   }
 
   sessionUp(nodeId: string): void {
-    this.#replicas.delete(nodeId);
-    this.#reach.set(nodeId, { up: true, sinceMs: this.#ctx.nowMs });
-    this.#policyMs = 0;
+    this.#policy.sessionUp(nodeId);
     this.#client.hurry();
   }
 
   sessionDown(nodeId: string): void {
-    this.#replicas.delete(nodeId);
-    if (this.#reach.has(nodeId)) this.#reach.set(nodeId, { up: false, sinceMs: this.#ctx.nowMs });
-    for (const to of this.#outboxes.keys()) if (nodeOfReplica(to) === nodeId) this.#outboxes.delete(to);
-    this.#policyMs = 0;
+    this.#policy.sessionDown(nodeId);
+    this.#transport.sessionDown(nodeId);
     if (this.#leaderHint === nodeId) this.#leaderHint = undefined;
     this.suspect(nodeId);
   }
 
   clockSetBack(): void {
     this.#wakeMs = 0;
-    this.#policyMs = 0;
-    this.#busyMs = Math.min(this.#busyMs, this.#ctx.nowMs);
+    this.#policy.clockSetBack();
+    this.#pace.clockSetBack();
     this.#client.clockSetBack();
     this.attestation.clockSetBack();
-    for (const [nodeId, one] of this.#reach) this.#reach.set(nodeId, { ...one, sinceMs: this.#ctx.nowMs });
     this.#console.clockSetBack();
     this.#parked = this.#parked.map((one) => ({ ...one, untilMs: this.#ctx.nowMs }));
-    this.#fencedMs.clear();
+    this.#fence.clear();
   }
 
   wake(): number {
@@ -378,7 +310,7 @@ export class Primary implements Part {
       this.attestation.wake(),
     );
     // The client may have found work for the replica.
-    this.#flush();
+    this.#transport.flush();
     this.#storing = false;
     if (this.#raft) nextMs = Math.min(nextMs, this.#wakeMs);
     if (this.#leavingMs !== undefined) nextMs = Math.min(nextMs, this.#leavingMs + LEAVING_MS);
@@ -407,7 +339,7 @@ export class Primary implements Part {
   }
 
   datagram(from: string, input: Uint8Array): void {
-    const packet = readRaft(decodeCbor(input), "raft");
+    const packet = readPacket(decodeCbor(input));
     if (this.#raft && packet.t === this.#raft.id) this.#receive(from, packet);
   }
 
@@ -451,10 +383,10 @@ export class Primary implements Part {
   /** Something better informed says that a node is gone: if it leads, it is not protected any longer. */
   suspect(nodeId: string): void {
     const raft = this.#raft;
-    this.#policyMs = 0;
+    this.#policy.soon();
     if (!raft || this.leader !== nodeId || this.leads) return;
     this.#step({ type: "forget-leader", nowMs: this.ctx.nowMs });
-    this.#pace(this.#activeMs());
+    this.#pace.hurry();
   }
 
   /** Writes a record; `done` is called once. */
@@ -593,7 +525,7 @@ export class Primary implements Part {
     if (!chain || !this.#started) return;
     if (chain.epoch !== this.#chainEpoch) {
       this.#chainEpoch = chain.epoch;
-      this.#policyMs = 0;
+      this.#policy.soon();
       this.#client.hurry();
     }
     const wanted = state.isIssuer && state.mode !== "isolated" &&
@@ -606,7 +538,7 @@ export class Primary implements Part {
     if (wanted) return;
     if (this.#leavingMs === undefined) {
       this.#leavingMs = ctx.nowMs;
-      this.#policyMs = 0;
+      this.#policy.soon();
     }
     const member = membersOf(this.#raft.view.config).includes(this.#raft.id);
     if (!member || state.mode === "isolated" || ctx.nowMs >= this.#leavingMs + LEAVING_MS) {
@@ -653,8 +585,7 @@ export class Primary implements Part {
     });
     // What is on disk from here on, the replica itself knows.
     this.#stored = undefined;
-    this.#idle = false;
-    this.#busyMs = ctx.nowMs;
+    this.#pace.begin();
     this.#step({ type: "start", nowMs: ctx.nowMs });
   }
 
@@ -711,10 +642,10 @@ export class Primary implements Part {
     const { ctx } = this;
     switch (effect.type) {
       case "send":
-        return this.#send(effect.to, effect.message);
+        return this.#transport.send(effect.to, effect.message);
       case "persist": {
         // What stands before the first one need not wait for the disk; what comes of it does.
-        if (!this.#storing) this.#flush();
+        if (!this.#storing) this.#transport.flush();
         this.#storing = true;
         const puts = this.#store.puts(effect);
         if (puts.length > 0) ctx.persist(puts);
@@ -749,7 +680,7 @@ export class Primary implements Part {
       case "role":
         return this.#onRole(effect.role, effect.term, effect.leader);
       case "config":
-        this.#policyMs = 0;
+        this.#policy.soon();
         ctx.log(
           "info",
           "primary-config",
@@ -785,11 +716,11 @@ export class Primary implements Part {
     );
     if (leader !== undefined) this.#leaderHint = nodeOfReplica(leader);
     this.attestation.lead(role === "leader");
-    this.#lags.clear();
+    this.#pace.roleChanged();
     if (role !== "leader") this.#failAll();
     else {
-      this.#policyMs = 0;
-      this.#busy();
+      this.#policy.soon();
+      this.#pace.busy();
       const recovery = this.#recovery;
       this.#recovery = undefined;
       if (recovery) {
@@ -799,7 +730,7 @@ export class Primary implements Part {
       }
     }
     // Whoever looks for a leader wants one soon.
-    if (leader === undefined) this.#pace(this.#activeMs());
+    if (leader === undefined) this.#pace.hurry();
     this.#client.hurry();
   }
 
@@ -861,102 +792,31 @@ export class Primary implements Part {
       case "transfer":
         return waiting.done({ refused: reason });
       case "change":
-        this.#policyMs = this.ctx.nowMs + POLICY_MS;
+        this.#policy.refused();
         return this.ctx.log("debug", "primary-change-refused", `${reason} ${detail ?? ""}`);
     }
   }
 
   // --- Messages.
 
-  #send(to: string, message: RaftMessage): void {
-    const node = nodeOfReplica(to);
-    let outbox = this.#outboxes.get(to);
-    if (!this.ctx.sessions.get(node)?.member) {
-      if (outbox) outbox.messages.length = 0;
-      return;
-    }
-    if (!outbox) {
-      this.#outboxes.set(to, outbox = { messages: [], calls: new Map(), datagrams: { sinceMs: 0, count: 0 } });
-    }
-    if (outbox.messages.length < OUTBOX_MAX) outbox.messages.push(message);
-  }
-
-  /** Sends what waits. */
-  #flush(): void {
-    for (const [to, outbox] of this.#outboxes) if (outbox.messages.length > 0) this.#flushOne(to, outbox);
-  }
-
-  #flushOne(to: string, outbox: Outbox): void {
-    const { ctx } = this;
+  /** What goes with every packet; a leader's followers are told what to expect, and tell it how late they are. */
+  #sender(): Pick<Packet, "f" | "p" | "g"> | undefined {
     const raft = this.#raft;
-    if (!raft) return void (outbox.messages.length = 0);
-    const node = nodeOfReplica(to);
-    if (ctx.nowMs - outbox.datagrams.sinceMs >= 1_000) outbox.datagrams = { sinceMs: ctx.nowMs, count: 0 };
-    const encoded = outbox.messages.map(encodeMessage);
-    const pace = raft.view.role === "leader"
-      ? (this.#idleNotices > 0 ? IDLE_MS : raft.options.electionTimeoutMs)
-      : undefined;
-    const packet = (messages: readonly Uint8Array[]): CborValue => ({
-      f: raft.id,
-      t: to,
-      m: messages,
-      p: pace,
-      g: pace === undefined && this.#lagMs >= STALL_MS ? Math.round(this.#lagMs) : undefined,
-    });
-    const small = encoded.length <= 4 && outbox.messages.every((one) => !RELIABLE.has(one.type)) &&
-      outbox.datagrams.count < DATAGRAMS_PER_SECOND;
-    if (small) {
-      const body = encodeCbor(packet(encoded));
-      if (body.length < LIMITS.datagramBytesMax) {
-        outbox.messages = [];
-        outbox.datagrams.count += 1;
-        return this.#datagram(node, body);
-      }
-    }
-    const slow = [...outbox.calls.values()].every((sinceMs) => ctx.nowMs - sinceMs >= CALL_SLOW_MS);
-    if (outbox.calls.size >= CALLS_MAX || !slow) return;
-    let count = 0;
-    for (let size = 0; count < encoded.length; count++) {
-      size += encoded[count]!.length + 16;
-      if (count > 0 && size > LIMITS.frameBytesMax / 2) break;
-    }
-    outbox.messages = outbox.messages.slice(count);
-    const number = this.#nextId++;
-    outbox.calls.set(number, ctx.nowMs);
-    ctx.call(node, "raft", packet(encoded.slice(0, count)), 5_000, (result) => {
-      outbox.calls.delete(number);
-      if (result.ok) this.#onRaftAnswer(node, result.body);
-    });
-  }
-
-  #datagram(nodeId: string, body: Uint8Array): void {
-    const bytes = new Uint8Array(body.length + 1);
-    bytes[0] = DATAGRAM_KIND;
-    bytes.set(body, 1);
-    this.ctx.emit({ type: "datagram", nodeId, bytes });
-  }
-
-  #onRaftAnswer(node: string, body: CborValue): void {
-    try {
-      const { r } = readRaftAnswer(body, "raft");
-      // It has lost its disk, and is another replica now.
-      if (r !== undefined && nodeOfReplica(r) === node) this.#noteReplica(node, r);
-    } catch (error) {
-      if (!(error instanceof WireError)) throw error;
-      this.ctx.refuse("bad-answer", node);
-    }
+    if (!raft) return undefined;
+    const leads = raft.view.role === "leader";
+    return { f: raft.id, p: leads ? this.#pace.toldMs(raft) : undefined, g: leads ? undefined : this.#pace.lagMs };
   }
 
   #onRaft(from: string, body: CborValue): CborValue {
     const raft = this.#raft;
     if (!raft) throw new Refusal("not-issuer", "this node runs no replica");
-    const packet = readRaft(body, "raft");
+    const packet = readPacket(body);
     if (packet.t !== raft.id) return { r: raft.id };
     this.#receive(from, packet);
     return {};
   }
 
-  #receive(from: string, packet: ReturnType<typeof readRaft>): void {
+  #receive(from: string, packet: Packet): void {
     const { ctx } = this;
     const raft = this.#raft!;
     const key = publicKeyOf(from);
@@ -965,71 +825,24 @@ export class Primary implements Part {
     const known = key && (membersOf(raft.view.config).includes(packet.f) ||
       chain.isIssuer(key) && !ctx.state.revocations.get("node", key));
     if (nodeOfReplica(packet.f) !== from || !known) return ctx.refuse("raft-stranger", from);
-    if (this.#fence(from, packet.f)) return;
-    this.#noteReplica(from, packet.f);
+    if (this.#fence.fence(from, packet.f)) return;
+    this.#policy.note(from, packet.f);
     for (const one of packet.m) {
       this.#step({ type: "message", nowMs: ctx.nowMs, from: packet.f, message: decodeMessage(one) });
     }
     // A leader's word counts; anybody's, where it wants things to go faster.
     const { leader, role } = raft.view;
-    if (packet.p !== undefined && role !== "leader" && leader === packet.f) this.#pace(packet.p);
-    else if (packet.p !== undefined && packet.p <= ACTIVE_MS && this.#idle) {
-      role === "leader" ? this.#busy() : this.#pace(this.#activeMs());
+    if (packet.p !== undefined && role !== "leader" && leader === packet.f) this.#pace.take(packet.p);
+    else if (packet.p !== undefined && packet.p <= ACTIVE_MS && this.#pace.idle) {
+      role === "leader" ? this.#pace.busy() : this.#pace.hurry();
     }
-    if (role === "leader") this.#lags.set(packet.f, Math.min(packet.g ?? 0, LAG_MS_MAX));
-  }
-
-  #noteReplica(nodeId: string, id: string): void {
-    if (this.#replicas.get(nodeId)?.id === id || this.#fence(nodeId, id)) return;
-    this.#replicas.set(nodeId, { id, askedMs: this.ctx.nowMs });
-    this.#policyMs = 0;
-  }
-
-  /** Tells a replica that was given up so; it is no member whatever it believes. Returns whether it is one. */
-  #fence(nodeId: string, replica: string): boolean {
-    const { ctx } = this;
-    const given = this.#isGivenUp(replica);
-    if (!given) return false;
-    if (ctx.nowMs - (this.#fencedMs.get(replica) ?? -Infinity) >= INFO_MS) {
-      this.#fencedMs.set(replica, ctx.nowMs);
-      ctx.call(nodeId, "primary.fence", { v: envelopeValue(given.statement) }, INFO_MS, (result) => {
-        if (!result.ok) return;
-        this.#replicas.delete(nodeId);
-        this.#policyMs = 0;
-      });
-    }
-    return true;
-  }
-
-  /** The recovery that gave a replica up. */
-  #isGivenUp(replica: string): Recovery | undefined {
-    return this.#state?.recoveries.findLast((one) => this.#givenUp(one.statement).includes(replica));
-  }
-
-  #givenUp(statement: Envelope): readonly string[] {
-    const known = this.#statements.get(statement);
-    if (known) return known;
-    let without: readonly string[] = [];
-    try {
-      without = this.#openRecovery(statement).without;
-    } catch (error) {
-      // In the log stands what a leader put there: what no operator signed says nothing.
-      if (!(error instanceof WireError)) throw error;
-    }
-    this.#statements.set(statement, without);
-    return without;
-  }
-
-  #openRecovery(statement: Envelope): ReturnType<typeof openRecovery> {
-    const { networkId, network } = this.ctx.state;
-    const { genesisKey, operatorKey } = network!.genesis!.record;
-    return openRecovery(statement, networkId, [genesisKey, operatorKey]);
+    if (role === "leader") this.#pace.lags(packet.f, packet.g ?? 0);
   }
 
   /** Serves `primary.fence`: the group went on without this replica, which makes way for a new one. */
   #onFence(body: CborValue): CborValue {
     const { ctx } = this;
-    const said = this.#openRecovery(readFence(body, "primary.fence").v);
+    const said = this.#fence.read(body);
     const identity = this.#store.identity;
     if (!identity || !said.without.includes(identity.id)) return {};
     ctx.log("warn", "primary-given-up", "An operator recovered the primaries without this replica: it begins anew");
@@ -1047,170 +860,32 @@ export class Primary implements Part {
 
   // --- A leader's work.
 
-  /**
-   * Wakes the core when its time has come. After a stall of this process its messages wait in the sockets behind the
-   * timer: they come first, or each stall of a follower would be the silence of its leader.
-   */
+  /** Wakes the core when its time has come. */
   #wakeRaft(raft: Raft): void {
     const { nowMs } = this.ctx;
-    const lateMs = nowMs - this.#wakeMs;
-    // Forgotten within two seconds: a timeout that is too long costs more than one that is too short.
-    const leftMs = this.#lagMs - Math.floor((nowMs - this.#lagAtMs) / 10);
-    this.#lagMs = Math.max(0, Math.min(lateMs, LAG_MS_MAX), leftMs);
-    this.#lagAtMs = nowMs;
-    if (lateMs >= STALL_MS && !this.#stalled) {
-      this.#stalled = true;
-      this.#wakeMs = nowMs + STALL_MS / 2;
+    const waitMs = this.#pace.holdBack(nowMs - this.#wakeMs);
+    if (waitMs > 0) {
+      this.#wakeMs = nowMs + waitMs;
       return;
     }
-    this.#stalled = false;
     this.#wakeMs = Infinity;
     this.#step({ type: "wake", nowMs });
-    if (raft.view.role === "leader" && !this.#idle) this.#pace(this.#activeMs());
-  }
-
-  /** Election timeout while something goes on: longer where processes stall, here or at followers; in steps. */
-  #activeMs(): number {
-    let lagMs = this.#lagMs;
-    for (const one of this.#lags.values()) lagMs = Math.max(lagMs, one);
-    return ACTIVE_MS + Math.floor(4 * lagMs / 200) * 200;
+    if (raft.view.role === "leader" && !this.#pace.idle) this.#pace.hurry();
   }
 
   /** Keeps the group in shape; returns when it wants to be woken. */
   #lead(): number {
-    const { ctx } = this;
     const raft = this.#raft;
     if (!raft || raft.view.role !== "leader") return Infinity;
-    if (ctx.nowMs >= this.#policyMs) this.#policy(raft);
-    return Math.min(this.#policyMs, this.#slowDown(raft));
+    return Math.min(this.#policy.wake(raft, this.#state!), this.#pace.slowDown(raft));
   }
 
-  #policy(raft: Raft): void {
-    const { ctx } = this;
-    const { view } = raft;
-    const { state } = ctx;
-    this.#policyMs = Infinity;
-    if (!view.configCommitted || view.commitIndex < view.lastIndex) {
-      this.#policyMs = ctx.nowMs + POLICY_MS;
-      return;
-    }
-    const chain = state.network!.chain!;
-    const issuers = chain.issuers.filter((key) => !state.revocations.get("node", key)).map(nodeIdOf);
-    if (this.#state!.authority.epoch < chain.epoch) {
-      this.#proposeOwn({ op: "issuers", timeMs: ctx.nowMs, epoch: chain.epoch, issuers: chain.issuers.map(nodeIdOf) });
-    }
-    const candidates = issuers.flatMap((nodeId) => this.#candidate(nodeId, raft.id, view) ?? []);
-    const plan = planVoters(
-      {
-        voters: view.config.voters,
-        learners: [...view.config.learners, ...view.config.learnersNext],
-        changing: isJoint(view.config),
-      },
-      candidates,
-      ctx.nowMs,
-    );
-    this.#policyMs = Math.min(this.#policyMs, plan.atMs);
-    // What nobody tells of: that one which was away answers again, or that a learner has caught up.
-    const unsettled = candidates.some((one) => !one.reachable || one.lag === undefined || one.lag > 0);
-    if (unsettled) this.#policyMs = Math.min(this.#policyMs, ctx.nowMs + INFO_MS);
-    if (plan.changes.length === 0) return;
-    this.#policyMs = ctx.nowMs + POLICY_MS;
+  #change(changes: readonly ConfigChange[]): void {
+    const { nowMs } = this.ctx;
     const id = this.#nextId++;
     this.#waiting.set(id, { kind: "change" });
-    this.#busy();
-    ctx.audit(
-      "primary-config",
-      state.nodeId,
-      plan.changes.map((one) => `${one.op} ${shortNodeId(nodeOfReplica(one.node))}`).join(", "),
-    );
-    this.#step({ type: "change-config", nowMs: ctx.nowMs, id, changes: plan.changes, transition: "auto" });
-  }
-
-  /** What is known of an issuer that could be a member; `undefined` where its replica is not. */
-  #candidate(nodeId: string, self: string, view: RaftView): VoterCandidate | undefined {
-    const { sessions, state } = this.ctx;
-    if (nodeId === state.nodeId) {
-      return { id: self, reachable: true, sinceMs: 0, tier: 0, drained: state.mode === "drained", lag: 0 };
-    }
-    const id = this.#replicaOf(nodeId, view);
-    if (id === undefined) return undefined;
-    const session = sessions.get(nodeId);
-    const seen = state.members.observation(nodeId);
-    const answers = seen.state === "alive" && seen.reachable;
-    const sinceMs = this.#reach.get(nodeId)?.sinceMs ?? 0;
-    const progress = view.progress.get(id);
-    return {
-      id,
-      reachable: session?.member === true && answers,
-      sinceMs: answers ? sinceMs : Math.max(sinceMs, seen.sinceMs),
-      ...(session?.rttMs === undefined ? {} : { rttMs: Math.round(session.rttMs) }),
-      tier: 0,
-      drained: state.members.get(nodeId)?.record.drained ?? false,
-      // One that has acknowledged nothing yet may lack anything.
-      ...(progress?.state === "replicate" ? { lag: view.lastIndex - progress.matchIndex } : {}),
-    };
-  }
-
-  /** Replica of another issuer: what it said, else what the configuration has. It is asked where it was not yet. */
-  #replicaOf(nodeId: string, view: RaftView): string | undefined {
-    const { ctx } = this;
-    const known = this.#replicas.get(nodeId);
-    if (known?.id !== undefined && !this.#isGivenUp(known.id)) return known.id;
-    if (ctx.sessions.get(nodeId)?.member) {
-      if (!known || ctx.nowMs - known.askedMs >= INFO_MS) {
-        this.#replicas.set(nodeId, { id: undefined, askedMs: ctx.nowMs });
-        ctx.call(nodeId, "primary.info", {}, INFO_MS, (result) => {
-          if (!result.ok) return;
-          try {
-            const { r } = readInfo(result.body, "primary.info");
-            if (nodeOfReplica(r) === nodeId) this.#noteReplica(nodeId, r);
-          } catch (error) {
-            if (!(error instanceof WireError)) throw error;
-            ctx.refuse("bad-answer", nodeId);
-          }
-        });
-      }
-      this.#policyMs = Math.min(this.#policyMs, ctx.nowMs + INFO_MS);
-    }
-    return membersOf(view.config).find((one) => nodeOfReplica(one) === nodeId);
-  }
-
-  /** Something goes on: heartbeats are close to each other. */
-  #busy(): void {
-    this.#busyMs = this.ctx.nowMs;
-    this.#idleNotices = 0;
-    if (this.#idle) this.#pace(this.#activeMs());
-  }
-
-  #pace(electionTimeoutMs: number): void {
-    const raft = this.#raft;
-    const wantedMs = Math.min(IDLE_MS, Math.max(ACTIVE_MS, electionTimeoutMs));
-    if (!raft || raft.options.electionTimeoutMs === wantedMs) return;
-    this.#idle = wantedMs === IDLE_MS;
-    this.#step({
-      type: "pace",
-      nowMs: this.ctx.nowMs,
-      electionTimeoutMs: wantedMs,
-      heartbeatMs: Math.floor(wantedMs / (this.#idle ? 3 : 5)),
-    });
-  }
-
-  /** With nothing to do the followers are told to expect little, and then get little. */
-  #slowDown(raft: Raft): number {
-    const { nowMs } = this.ctx;
-    const { view } = raft;
-    if (this.#idle || view.progress.size === 0) return Infinity;
-    const behind = view.commitIndex < view.lastIndex ||
-      [...view.progress.values()].some((one) => one.state === "snapshot");
-    if (behind) this.#busyMs = nowMs;
-    const idleMs = this.#busyMs + IDLE_AFTER_MS;
-    if (nowMs < idleMs) return idleMs;
-    this.#idleNotices += 1;
-    const slowMs = idleMs + IDLE_NOTICE * raft.options.heartbeatMs + 20;
-    if (nowMs < slowMs) return slowMs;
-    this.#idleNotices = 0;
-    this.#pace(IDLE_MS);
-    return Infinity;
+    this.#pace.busy();
+    this.#step({ type: "change-config", nowMs, id, changes, transition: "auto" });
   }
 
   /** A command of the leader itself; should it be lost, its cause is still there. */
@@ -1227,7 +902,7 @@ export class Primary implements Part {
     const { ctx } = this;
     const raft = this.#raft;
     if (!raft || raft.view.role !== "leader") return done({ ok: false, leader: this.leader });
-    this.#busy();
+    this.#pace.busy();
     const results: (CommandResult | undefined)[] = requests.map((one) => {
       if (one.op === "open") return undefined;
       try {
@@ -1374,12 +1049,12 @@ export class Primary implements Part {
   /** Something is wanted of a leader that had nothing to do: if it is there, it says so now. */
   #rouse(): void {
     const raft = this.#raft;
-    if (!raft || this.leads || !this.#idle) return;
-    this.#pace(this.#activeMs());
+    if (!raft || this.leads || !this.#pace.idle) return;
+    this.#pace.hurry();
     for (const to of membersOf(raft.view.config)) {
       const node = nodeOfReplica(to);
       if (to === raft.id || !this.ctx.sessions.get(node)?.member) continue;
-      this.#datagram(node, encodeCbor({ f: raft.id, t: to, m: [], p: ACTIVE_MS }));
+      this.#transport.datagram({ f: raft.id, t: to, m: [], p: ACTIVE_MS, g: undefined });
     }
   }
 
@@ -1388,7 +1063,7 @@ export class Primary implements Part {
   #readHere(request: ReadRequest, done: (result: ReadResult) => void): void {
     const { ctx } = this;
     if (request.stale) return done(this.#select(request));
-    if (this.leads) this.#busy();
+    if (this.leads) this.#pace.busy();
     else this.#rouse();
     const id = this.#nextId++;
     this.#waiting.set(id, {
