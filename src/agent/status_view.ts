@@ -201,7 +201,8 @@ function memberStatus(ctx: Context, member: Member): MemberStatus {
     state: own ? "self" : member.record.left ? "left" : seen.state,
     ...(own || member.record.left || seen.state !== "alive" || seen.reachable ? {} : { unreachable: true }),
     stateSinceMs: own ? member.record.startedMs : seen.sinceMs,
-    lastSeenMs: own ? ctx.nowMs : session?.member ? ctx.nowMs : seen.seenMs,
+    // The channel of one that fell silent stays open for a while.
+    lastSeenMs: own || session?.member && seen.state === "alive" ? ctx.nowMs : seen.seenMs,
     addresses: member.record.addresses,
     ...(session
       ? {

@@ -64,11 +64,21 @@ Deno.test("[3.3c] [10.3c] detector: a host that falls silent is dead to all with
   const { net, hosts } = network(41, 6);
   const [, , , victim] = hosts;
   const watch = flaps(hosts, [victim!]);
-  net.world.crash(victim!);
+  const row = () => {
+    const status = net.world.status(hosts[0]!);
+    return { ...status.members.find((one) => one.nodeId === victim!.nodeId)!, nowMs: status.nowMs };
+  };
+  const seen = row();
+  assert.ok(seen.nowMs - seen.lastSeenMs <= 1_000, `its channel is open, and it was seen at ${seen.lastSeenMs}`);
+  const crashedMs = net.world.nowMs;
+  net.world.crash(victim!, true);
   const tookMs = known(net, hosts, victim!, "dead", 30_000);
   assert.ok(tookMs <= 5_000, `${tookMs} ms`);
-  const { members, detection } = net.world.status(hosts[0]!);
-  assert.equal(members.find((one) => one.nodeId === victim!.nodeId)?.state, "dead");
+  const { detection } = net.world.status(hosts[0]!);
+  const dead = row();
+  assert.equal(dead.state, "dead");
+  assert.ok(dead.path, "its channel is still open");
+  assert.ok(dead.lastSeenMs > 0 && dead.lastSeenMs <= crashedMs, `seen ${crashedMs - dead.lastSeenMs} ms before`);
   assert.deepEqual(detection?.dead, [victim!.nodeId]);
   net.world.boot(victim!);
   known(net, hosts, victim!, "alive", 30_000);
