@@ -71,12 +71,22 @@ const OFFER = { baseMs: 3_000, maxMs: 120_000 } as const;
 /** What the Primary Spore says of a word for good. */
 const FINAL: ReadonlySet<string> = new Set(["malformed", "not-permitted", "expired", "conflict", "stale-seq"]);
 
+/** How long the primaries have to be in reach before a word goes to them under a key that others write as well. */
+const SETTLE_MS = 10_000;
+
+interface Offer {
+  readonly atMs: number;
+  readonly failures: number;
+  /** Since when the primaries are in reach, where that is being waited for. */
+  readonly reachedMs?: number;
+}
+
 /** The words of this node. */
 export class OwnWords {
   readonly #own = new Map<string, OwnWord>();
   #nextRefreshMs = Infinity;
-  /** Own keys of this node whose last word the Primary Spore has not answered for: at most as many as there are own words. */
-  readonly #offers = new Map<string, { atMs: number; failures: number }>();
+  /** Keys whose last word of this node the Primary Spore has not answered for: at most as many as there are own words. */
+  readonly #offers = new Map<string, Offer>();
   /** What is done at a time. */
   #later: { readonly atMs: number; readonly run: () => void }[] = [];
 
@@ -97,7 +107,7 @@ export class OwnWords {
     for (const one of words) {
       this.#own.set(one.key, one);
       // A node that was killed does not know whether it was heard.
-      if (ownerOf(one.key)?.kind === "node") this.#offerLater(one.key, 0);
+      this.#offerLater(one.key, 0);
     }
     this.#nextRefreshMs = this.ctx.nowMs;
   }
@@ -113,7 +123,7 @@ export class OwnWords {
   /** Times that were set with another clock count no longer. */
   clockSetBack(): void {
     this.#later = this.#later.map(({ run }) => ({ atMs: this.ctx.nowMs, run }));
-    for (const one of this.#offers.values()) one.atMs = this.ctx.nowMs;
+    for (const [key, { failures }] of this.#offers) this.#offers.set(key, { atMs: this.ctx.nowMs, failures });
     this.#nextRefreshMs = this.ctx.nowMs;
   }
 
@@ -132,27 +142,41 @@ export class OwnWords {
     return Math.min(nextMs, ...this.#later.map((one) => one.atMs));
   }
 
-  /** Says something: stored, then told, and proposed where the key is this node's own. @throws {Refusal} */
+  /** Says something: stored, then told, and proposed. @throws {Refusal} */
   say(key: string, value: Uint8Array | undefined, options: SayOptions = {}): Spore {
     const spore = this.#seal(key, value, options.ttlMs);
     this.#publish(spore, options);
-    if (ownerOf(key)?.kind === "node") this.#offer(key, spore);
+    this.#offer(key, spore);
     return spore;
   }
 
   /**
-   * Hands the last word under a key of this node to the Primary Spore; again and ever more seldom until it has
+   * Hands the last word of this node under a key to the Primary Spore; again and ever more seldom until it has
    * answered: an older word that it holds would else count before this one for as long as its proof is renewed.
+   *
+   * Under a key that others write as well, only a value, and only where nothing is known to stand: what was written
+   * while nobody could be asked replaces nothing that was agreed on meanwhile. To the primaries a key that was deleted
+   * is one where nothing stands, so that this node first gives repair the time to tell it of a deletion.
    */
   #offer(key: string, spore: Spore | undefined = this.last(key)): void {
     const entry = this.host.table.get(key);
-    const settled = entry?.tier === "primary" && spore && entry.winner.spore.record.seq >= spore.record.seq;
+    const owned = ownerOf(key)?.kind === "node";
+    const settled = spore &&
+      (owned
+        ? entry?.tier === "primary" && entry.winner.spore.record.seq >= spore.record.seq
+        : entry?.tier !== "latent" || spore.record.value === undefined);
     if (!spore || settled) return void this.#offers.delete(key);
-    const failures = this.#offers.get(key)?.failures ?? 0;
-    this.#offerLater(key, failures);
+    const { nowMs } = this.ctx;
+    const { failures, reachedMs = nowMs } = this.#offers.get(key) ?? { failures: 0 };
     const primary = this.host.primary();
-    if (!primary?.reachable()) return;
-    primary.propose(spore, undefined, (ended) => {
+    if (!primary?.reachable()) return this.#offerLater(key, failures);
+    if (!owned && nowMs < reachedMs + SETTLE_MS) {
+      const atMs = reachedMs + SETTLE_MS;
+      this.#offers.set(key, { atMs, failures, reachedMs });
+      return this.ctx.wakeAt(atMs);
+    }
+    this.#offerLater(key, failures);
+    primary.propose(spore, owned ? undefined : 0, (ended) => {
       // A newer word may have taken its place meanwhile, and is offered by itself.
       if (this.#own.get(key)?.seq !== spore.record.seq) return;
       if (ended.ok || FINAL.has(ended.code)) this.#offers.delete(key);
@@ -331,7 +355,7 @@ export class OwnWords {
         );
       }
       this.#publish(spore, options);
-      if (owned) this.#offer(key, spore);
+      this.#offer(key, spore);
       return result("latent");
     }
     // An owned word is told at once: the Primary Spore follows.
@@ -359,6 +383,7 @@ export class OwnWords {
         // The same word, told without rank: where it was committed after all, its proof joins it.
         try {
           this.#publish(spore, options);
+          this.#offerLater(key, 0);
           reply = result("latent");
         } catch (error) {
           if (!(error instanceof Refusal)) throw error;

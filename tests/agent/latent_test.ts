@@ -119,6 +119,7 @@ function push(to: Node, from: Node, ...versions: readonly Version[]) {
   return answer;
 }
 
+const SLOW = { ok: false, code: "timeout", message: "no answer" } as const;
 /** Some minutes ago. */
 const T = -600_000;
 /** What does not compress. */
@@ -235,8 +236,7 @@ Deno.test("[3.4c] Latent: a newer word against a higher tier is used once its ow
 
 Deno.test("[3.3b] [3.4a] Latent: an own word is offered to the Primary Spore until it has answered, over a restart too", () => {
   const { world, alpha, others } = forest("beta");
-  const lost: Node["intercept"] = (method) =>
-    method === "primary.propose" ? { ok: false, code: "timeout", message: "no answer" } : undefined;
+  const lost: Node["intercept"] = (method) => method === "primary.propose" ? SLOW : undefined;
   alpha.intercept = lost;
   const beta = others[0]!;
   const key = `node/${beta.id}/place`;
@@ -256,6 +256,62 @@ Deno.test("[3.3b] [3.4a] Latent: an own word is offered to the Primary Spore unt
     assert.deepEqual([show(node, key)!.tier, show(node, key)!.state], ["primary", "live"], node.name);
     assert.equal(fromUtf8(fromBase64Url(show(node, key)!.value!)!), "attic", node.name);
   }
+});
+
+Deno.test("[3.3b] [3.4a] Latent: what was written for all while no primary was in reach is agreed on afterwards", () => {
+  const { world, alpha, others: [beta, gamma] } = forest("beta", "gamma");
+  alpha.kill();
+  world.run(60_000);
+  for (const key of ["app/x", "app/y"]) assert.equal(put(beta!, key, "cellar").tier, "latent");
+  beta!.ask({ verb: "spore-delete", key: "app/z" });
+  // A restart forgets nothing.
+  beta!.kill();
+  beta!.boot();
+  world.run(30_000);
+  assert.equal(show(gamma!, "app/x")!.tier, "latent");
+  alpha.boot();
+  world.run(240_000);
+  for (const node of [alpha, beta!, gamma!]) {
+    assert.deepEqual(["app/x", "app/y"].map((key) => [show(node, key)!.tier, value(node, key)]), [
+      ["primary", "cellar"],
+      ["primary", "cellar"],
+    ], node.name);
+    assert.equal(show(node, "app/z")!.tier, "latent", "there is nothing to delete");
+  }
+});
+
+Deno.test("[3.3b] [3.4a] Latent: what was written without the primaries brings nothing back that they changed or deleted", () => {
+  const { world, alpha, others: [beta, gamma] } = forest("beta", "gamma");
+  put(gamma!, "app/agreed", "first");
+  world.run(30_000);
+  alpha.kill();
+  world.run(60_000);
+  for (const key of ["app/deleted", "app/changed"]) assert.equal(put(beta!, key, "old").tier, "latent");
+  put(beta!, "app/agreed", "second");
+  world.run(5_000);
+  beta!.kill();
+  alpha.boot();
+  world.run(60_000);
+  gamma!.ask({ verb: "spore-delete", key: "app/deleted" });
+  put(gamma!, "app/changed", "new");
+  world.run(30_000);
+  assert.deepEqual([show(alpha, "app/deleted")!.tier, show(alpha, "app/changed")!.tier], ["primary", "primary"]);
+  const asked: string[] = [];
+  const backMs = world.nowMs;
+  for (const node of world.nodes) {
+    node.intercept = (method, _body, from) => {
+      if (method === "primary.propose") asked.push(from.name);
+      // Repair takes its time.
+      return method === "spore.digest" && world.nowMs < backMs + 7_000 ? SLOW : undefined;
+    };
+  }
+  beta!.boot();
+  world.run(240_000);
+  for (const node of [alpha, beta!, gamma!]) {
+    assert.equal(show(node, "app/deleted")!.state, "deleted", node.name);
+    assert.equal(value(node, "app/changed"), "new", node.name);
+  }
+  assert.deepEqual(asked, [], "it was told before it asked");
 });
 
 Deno.test("[3.4c] Latent: a newer word that its owner did not say is not used, counted, and held against it", () => {

@@ -317,7 +317,7 @@ function report(context: Context, written: Written, what: string): number {
   else {
     const rank = written.tier === "primary"
       ? `the primaries agreed, index ${written.index}`
-      : "told to the members; no primary was asked";
+      : "told to the members, the primaries have not agreed yet";
     out.note(`${safe(written.key)} is ${what}: ${rank}`);
   }
   if (written.challenges) {
