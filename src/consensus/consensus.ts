@@ -20,7 +20,7 @@ import {
   type StoredInstance,
   type Submit,
 } from "./effects.ts";
-import type { Evidence } from "./evidence.ts";
+import { type Evidence, headerOf } from "./evidence.ts";
 import { Instance, type VoterSelf } from "./instance.ts";
 import type { ConsensusMessage } from "./messages.ts";
 import { OperationQueue, PRIORITY_MAX, type Queued } from "./queue.ts";
@@ -69,10 +69,14 @@ const SEQ_WINDOW = 16;
 const PROPOSERS_MAX = 2 * LIMITS.consensusVotersMax;
 /** Evidence that was given out, by what it is against. */
 const ACCUSED_MAX = 1_024;
+/** Decisions of others that are remembered: the rest is for what this node has signed, and must not be filled from outside. */
+const FOREIGN_MAX = LIMITS.consensusSettledMax / 2;
 
 interface Settled {
   readonly expiresMs: number;
   readonly certificate: Certificate | undefined;
+  /** A fast certificate that came before its proposal: nobody has looked at the operations yet. */
+  readonly unaudited?: boolean;
 }
 
 interface FastInstance {
@@ -80,6 +84,8 @@ interface FastInstance {
   readonly table: WeightTable;
   vote: Uint8Array | undefined;
   certificate: Certificate | undefined;
+  /** The certificate came first, and `decided` was said then. */
+  readonly told: boolean;
 }
 
 /** One node's part in all agreement. */
@@ -306,7 +312,8 @@ export class Consensus {
   #join(proposal: Proposal, table: WeightTable, voters: WeightTable): void {
     if (proposal.header.class === "fast") {
       const name = toHex(instanceId(proposal.header, this.#self.networkId));
-      this.#fast.set(name, { proposal, table, vote: undefined, certificate: undefined });
+      const certificate = this.#settled.get(name)?.certificate;
+      this.#fast.set(name, { proposal, table, vote: undefined, certificate, told: certificate !== undefined });
       const { header, operations } = proposal;
       this.#out.push({ type: "verify", instance: instanceId(header, this.#self.networkId), header, operations });
       return;
@@ -345,11 +352,7 @@ export class Consensus {
     }
     this.#instances.delete(name);
     this.#startedMs.delete(name);
-    this.#settle(name, { expiresMs: instance.header.expiresMs, certificate: instance.certificate });
-  }
-
-  #settle(name: string, settled: Settled): void {
-    this.#settled.set(name, settled);
+    this.#settled.set(name, { expiresMs: instance.header.expiresMs, certificate: instance.certificate });
   }
 
   #accuse(evidence: Evidence): void {
@@ -362,14 +365,7 @@ export class Consensus {
       : evidence.type === "two-proposals"
       ? evidence.a.header.proposer
       : evidence.fast.header.proposer;
-    const header = evidence.type === "wrong-vote"
-      ? evidence.certificate.header
-      : evidence.type === "two-proposals"
-      ? evidence.a.header
-      : evidence.type === "wrong-fast"
-      ? evidence.fast.header
-      : evidence.header;
-    const name = `${evidence.type} ${against} ${toHex(instanceId(header, this.#self.networkId))}`;
+    const name = `${evidence.type} ${against} ${toHex(instanceId(headerOf(evidence), this.#self.networkId))}`;
     if (this.#accused.has(name)) return;
     if (this.#accused.size >= ACCUSED_MAX) this.#accused.delete(this.#accused.keys().next().value!);
     this.#accused.add(name);
@@ -391,6 +387,8 @@ export class Consensus {
   // Messages.
 
   #receive(from: string, message: ConsensusMessage): void {
+    // An instance believes itself without checking signatures; a copy of this machine must not profit from that.
+    if (from === this.#self.id) return this.#drop(from, "unexpected");
     if (message.type === "propose") return this.#onPropose(from, message.proposal);
     const id = message.type === "decided"
       ? instanceId(message.certificate.header, this.#self.networkId)
@@ -430,7 +428,7 @@ export class Consensus {
     const name = toHex(instance);
     if (this.#instances.has(name) || this.#fast.has(name)) return;
     const settled = this.#settled.get(name);
-    if (settled) {
+    if (settled && !settled.unaudited) {
       if (!settled.certificate) return;
       const message = { type: "decided", certificate: settled.certificate } as const;
       return void this.#out.push({ type: "send", to: from, message });
@@ -438,10 +436,7 @@ export class Consensus {
     const known = this.#tables.find(({ hash }) => equalBytes(hash, header.table));
     const voters = known && electorate(header, known.table, networkId);
     if (!known || !voters) return this.#drop(from, "foreign-table");
-    // Far in the future is as wrong as over: what is signed in it would have to be kept for so long.
-    if (header.expiresMs <= this.#nowMs || header.expiresMs > this.#nowMs + 2 * this.#options.lifeMs) {
-      return this.#drop(from, "stale");
-    }
+    if (!this.#isTimely(header)) return this.#drop(from, "stale");
     if (!voters.voters.some((one) => one.id === this.#self.id)) return this.#drop(from, "unexpected");
     const { publicKey } = known.table.voters.find((one) => one.id === header.proposer)!;
     if (!isStatedBy({ type: "proposal", instance }, signature, publicKey, networkId, this.#self.verify)) {
@@ -455,6 +450,11 @@ export class Consensus {
       this.#settled.size >= LIMITS.consensusSettledMax || ofProposer >= LIMITS.consensusInstancesPerProposerMax;
     if (full) return this.#drop(from, "overloaded");
     this.#join(proposal, known.table, voters);
+  }
+
+  /** Far in the future is as wrong as over: what is known of it would have to be kept for so long. */
+  #isTimely({ expiresMs }: Header): boolean {
+    return expiresMs > this.#nowMs && expiresMs <= this.#nowMs + 2 * this.#options.lifeMs;
   }
 
   /** Remembers a proposer's number; false where it is too old, or too far ahead. Two proposals under one number are evidence. */
@@ -484,14 +484,15 @@ export class Consensus {
   #onForeignDecision(from: string, certificate: Certificate): void {
     const known = this.#tables.find(({ hash }) => equalBytes(hash, certificate.header.table));
     if (!known) return this.#drop(from, "foreign-table");
-    if (certificate.header.expiresMs <= this.#nowMs) return this.#drop(from, "stale");
+    if (!this.#isTimely(certificate.header)) return this.#drop(from, "stale");
+    if (this.#settled.size >= FOREIGN_MAX) this.#forgetExpired();
+    if (this.#settled.size >= FOREIGN_MAX) return this.#drop(from, "overloaded");
     if (!verifyCertificate(certificate, known.table, this.#self.networkId, this.#self.verify).ok) {
       return this.#drop(from, "invalid");
     }
-    if (this.#settled.size >= LIMITS.consensusSettledMax) return this.#drop(from, "overloaded");
     const instance = instanceId(certificate.header, this.#self.networkId);
     const { expiresMs } = certificate.header;
-    this.#settle(toHex(instance), { expiresMs, certificate });
+    this.#settled.set(toHex(instance), { expiresMs, certificate, unaudited: certificate.header.class === "fast" });
     this.#changed.set(toHex(instance), { instance, expiresMs, settled: { certificate }, voting: undefined });
     this.#out.push({ type: "decided", instance, certificate, operations: undefined, facts: [] });
   }
@@ -531,9 +532,9 @@ export class Consensus {
     const instance = instanceId(proposal.header, this.#self.networkId);
     const { operations, header: { expiresMs } } = proposal;
     this.#fast.delete(name);
-    this.#settle(name, { expiresMs, certificate });
+    this.#settled.set(name, { expiresMs, certificate });
     this.#changed.set(name, { instance, expiresMs, settled: { certificate }, voting: undefined });
-    this.#out.push({ type: "decided", instance, certificate, operations, facts: [] });
+    if (!fast.told) this.#out.push({ type: "decided", instance, certificate, operations, facts: [] });
     if (!equalBytes(vote, certificate.outcome)) this.#out.push({ type: "disputed", certificate, operations });
   }
 
@@ -548,7 +549,10 @@ export class Consensus {
   #wake(): void {
     this.#forgetExpired();
     for (const [name, one] of this.#fast) {
-      if (one.proposal.header.expiresMs <= this.#nowMs) this.#fast.delete(name);
+      if (one.proposal.header.expiresMs > this.#nowMs) continue;
+      this.#fast.delete(name);
+      if (one.told) continue;
+      this.#out.push({ type: "failed", instance: fromHex(name)!, reason: "expired" });
     }
     for (const [name, instance] of [...this.#instances]) {
       if (instance.header.expiresMs <= this.#nowMs) {

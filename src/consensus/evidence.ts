@@ -4,18 +4,8 @@
  * @module
  */
 
-import { compareBytes, equalBytes } from "../core/bytes.ts";
-import {
-  array,
-  bytes,
-  type CborValue,
-  encodeCbor,
-  oneOf,
-  type Reader,
-  record,
-  uint,
-  WireError,
-} from "../core/codec.ts";
+import { equalBytes } from "../core/bytes.ts";
+import { array, bytes, type CborValue, oneOf, type Reader, record, uint, WireError } from "../core/codec.ts";
 import { verifySignature } from "../core/crypto.ts";
 import { LIMITS } from "../core/limits.ts";
 import {
@@ -38,6 +28,7 @@ import {
   readHeader,
   ROUND_MAX,
   type Statement,
+  statementBytes,
   type Verify,
 } from "./statements.ts";
 import { quorumSeats, totalSeats, VOTERS_MAX, type WeightTable } from "./weights.ts";
@@ -147,10 +138,10 @@ export function verifyEvidence(
   switch (evidence.type) {
     case "two-proposals": {
       const { a, b } = evidence;
-      const place = ({ header }: { readonly header: Header }) =>
-        encodeCbor([header.table, header.proposer, header.seq]);
       const other = instanceId(b.header, networkId);
-      if (compareBytes(place(a), place(b)) !== 0 || equalBytes(instance, other)) return NOT_PROVED;
+      const samePlace = equalBytes(header.table, b.header.table) && header.proposer === b.header.proposer &&
+        header.seq === b.header.seq;
+      if (!samePlace || equalBytes(instance, other)) return NOT_PROVED;
       const key = table.voters.find((one) => one.id === header.proposer)!.publicKey;
       const signed = isStatedBy({ type: "proposal", instance }, a.signature, key, networkId, verify) &&
         isStatedBy({ type: "proposal", instance: other }, b.signature, key, networkId, verify);
@@ -159,10 +150,7 @@ export function verifyEvidence(
     case "two-commitments": {
       const { a, b } = evidence;
       if (a.voter !== b.voter || a.statement.round !== b.statement.round) return NOT_PROVED;
-      const same = compareBytes(
-        encodeCbor(signedCommitmentValue({ ...a, signature: b.signature })),
-        encodeCbor(signedCommitmentValue(b)),
-      ) === 0;
+      const same = equalBytes(statementBytes(a.statement, networkId), statementBytes(b.statement, networkId));
       return !same && committed(a) && committed(b) ? against(a.voter, "safety") : NOT_PROVED;
     }
     case "two-votes": {

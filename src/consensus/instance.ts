@@ -90,6 +90,7 @@ interface Opening {
   /** Dealers whose shares give no opening, or whose withholding is proved already. */
   readonly convicted: Set<number>;
   opened: boolean;
+  passedOn: boolean;
   sharesGiven: boolean;
 }
 
@@ -212,6 +213,7 @@ export class Instance {
       else {
         this.#lead();
         this.#open();
+        this.#passOn();
         this.#recover();
       }
       if (this.state === "voting" && nowMs >= this.#resendAtMs) this.#resend();
@@ -227,7 +229,8 @@ export class Instance {
     const opening = this.#opening;
     if (opening && this.me >= 0) {
       if (!opening.opened) at = Math.min(at, opening.sinceMs + 2 * delay);
-      if (!opening.sharesGiven) at = Math.min(at, opening.sinceMs + 4 * delay);
+      if (!opening.passedOn) at = Math.min(at, opening.sinceMs + 3 * delay);
+      if (!opening.sharesGiven) at = Math.min(at, opening.sinceMs + 5 * delay);
     }
     return Math.max(at, this.#nowMs + 1);
   }
@@ -471,6 +474,7 @@ export class Instance {
     const [opening, valid] = [this.#opening, this.#valid];
     if (!opening || !valid || !equalBytes(opening.value, valid.certificate.value)) return;
     opening.opened = true;
+    opening.passedOn = true;
     opening.sharesGiven = true;
     valid.set.entries.forEach(({ voter }, at) => {
       opening.nonces.set(voter, valid.nonces[at]!);
@@ -491,6 +495,10 @@ export class Instance {
         commitment.statement.round === set.round && equalBytes(commitment.statement.instance, this.id) &&
         equalBytes(statementBytes(commitment.statement, this.#self.networkId), digest);
       if (!fits || !this.#voteIn(opened, at)) return false;
+      // The set holds no signatures: with another one here the proof against a guilty voter would be lost.
+      const held = this.#heldAs(set.round, set.entries[at]!)?.signed;
+      const known = held !== undefined && equalBytes(held.signature, commitment.signature);
+      if (!known && !this.#isSigned(voter, digest, commitment.signature)) return false;
     }
     return verifyFreeze(this.id, certificate, this.#checking());
   }
@@ -597,7 +605,7 @@ export class Instance {
     return held && equalBytes(held.digest, entry.digest) ? held : undefined;
   }
 
-  /** Asks for what is missing of a set: the leader for commitments, the dealers for shares, and all to know why. */
+  /** Says what is missing of a set: the leader sends commitments, the dealers shares, and all know why there is no vote. */
   #tellMissing(set: FrozenSet): void {
     if (this.me < 0) return;
     const held = set.entries.map((one) => [one.voter, this.#heldAs(set.round, one)] as const);
@@ -715,6 +723,7 @@ export class Instance {
       recovered: new Set(),
       convicted: new Set(),
       opened: false,
+      passedOn: false,
       sharesGiven: false,
     };
     this.#pendingRequest = undefined;
@@ -785,11 +794,24 @@ export class Instance {
     }
   }
 
+  /** Shows the frozen set to those that have not opened: a leader could hide it from them, and have them convicted. */
+  #passOn(): void {
+    const opening = this.#opening;
+    if (!opening || opening.passedOn || this.me < 0) return;
+    if (this.#nowMs < opening.sinceMs + 3 * this.#delayMs()) return;
+    opening.passedOn = true;
+    const { certificate, set } = opening;
+    for (const { voter } of set.entries) {
+      if (opening.votes.has(voter) || voter === this.me) continue;
+      this.#sendTo(voter, { type: "frozen", instance: this.id, certificate, set });
+    }
+  }
+
   /** Gives out its shares of those that have not opened in time, with its word for it. */
   #recover(): void {
     const opening = this.#opening;
     if (!opening || opening.sharesGiven || this.me < 0) return;
-    if (this.#nowMs < opening.sinceMs + 4 * this.#delayMs()) return;
+    if (this.#nowMs < opening.sinceMs + 5 * this.#delayMs()) return;
     opening.sharesGiven = true;
     this.#giveShares(opening);
   }
@@ -884,9 +906,10 @@ export class Instance {
       this.dirty = true;
     }
     if (this.me < 0) return;
-    const outcome = this.#outcome(opening);
     const { value } = opening;
-    // After a restart the lock of this round stands, and is the same: the set fixes the outcome.
+    // With more than f liars a second set can be frozen; who restarts in between must not precommit that one, too.
+    if (this.#lock?.round === this.round && !equalBytes(this.#lock.value, value)) return;
+    const outcome = this.#outcome(opening);
     this.#lock = { round: this.round, value, outcome };
     this.dirty = true;
     this.#sendTo(this.#leader(), this.#precommit(value, outcome));
@@ -1044,7 +1067,7 @@ export class Instance {
     return Math.floor(this.#self.delayMs() * (2 + Math.min(this.round, 30)) / 2);
   }
 
-  /** Fourteen message delays: five exchanges, two waits for openings, recovery, slack. */
+  /** Fourteen message delays: five until the set is frozen, five until shares are given, three until the decision, one to spare. */
   #roundEndMs(): number {
     return this.#roundSinceMs + 14 * this.#delayMs();
   }

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { VOTERS_MAX } from "./weights.ts";
+import { quorumSeats, VOTERS_MAX } from "./weights.ts";
 
 /** What the size is chosen from. */
 export interface NetworkCondition {
@@ -71,7 +71,7 @@ export function quorumHealth(
   const there = voters.filter((one) => answering.has(one.id));
   const seats = there.reduce((sum, one) => sum + one.seats, 0);
   const heaviest = there.reduce((most, one) => Math.max(most, one.seats), 0);
-  const needed = Math.floor((2 * of) / 3) + 1;
+  const needed = quorumSeats(of);
   const health = seats < needed ? "lost" : seats === of ? "full" : seats - heaviest >= needed ? "sound" : "fragile";
   return { health, seats, of, needed };
 }

@@ -137,7 +137,7 @@ export function electorate(header: Header, table: WeightTable, networkId: Uint8A
   if (!equalBytes(header.table, tableHash(table, networkId))) return undefined;
   if (!table.voters.some((one) => one.id === header.proposer)) return undefined;
   if (header.class !== "standard") return table;
-  // Not by the operations: a proposer would try them until the committee fits.
+  // Not by the operations: a proposer would try them until the committee fits. Of seq ADR 14 says what remains to be done.
   return drawCommittee(table, encodeCbor([header.proposer, header.seq]), header.size);
 }
 
@@ -184,7 +184,7 @@ export type Statement =
     /** One bit per operation, accepted or not. */
     readonly outcome: Uint8Array;
   }
-  /** Voters of the set of `value`, one bit each, that had not opened to the signer in time. */
+  /** A voter of the set of `value` that had not opened to the signer in time. */
   | { readonly type: "withheld"; readonly instance: Uint8Array; readonly value: Uint8Array; readonly voter: number }
   /** One signature that decides a fast instance. */
   | { readonly type: "fast"; readonly instance: Uint8Array; readonly outcome: Uint8Array };

@@ -3,9 +3,11 @@ import fc from "fast-check";
 import { equalBytes, toHex, utf8 } from "../../src/core/bytes.ts";
 import { decodeCbor, encodeCbor, WireError } from "../../src/core/codec.ts";
 import { sha256 } from "../../src/core/crypto.ts";
+import { LIMITS } from "../../src/core/limits.ts";
 import {
   type Certificate,
   certificateValue,
+  joinSignatures,
   readCertificate,
   verifyCertificate,
 } from "../../src/consensus/certificate.ts";
@@ -18,8 +20,16 @@ import type {
   Submit,
 } from "../../src/consensus/effects.ts";
 import { evidenceValue, readEvidence, verifyEvidence } from "../../src/consensus/evidence.ts";
-import { type ConsensusMessage, decodeMessage, encodeMessage } from "../../src/consensus/messages.ts";
-import { bitmapOf, bitOf, type OperationClass } from "../../src/consensus/statements.ts";
+import {
+  type ConsensusMessage,
+  decodeMessage,
+  encodeMessage,
+  type OpenedSet,
+  setHash,
+  type SignedCommitment,
+} from "../../src/consensus/messages.ts";
+import { bitmapOf, bitOf, type OperationClass, signStatement } from "../../src/consensus/statements.ts";
+import { tableHash } from "../../src/consensus/weights.ts";
 import { NETWORK, tableOf, testVoters } from "./kit.ts";
 
 /** A network that loses nothing, as long as the test does not say so; time moves when nothing else is left. */
@@ -185,7 +195,25 @@ Deno.test("[4.1b] [4.1d] Consensus: who crashes after its commitment is recovere
   }
 });
 
-Deno.test("[4.1e] Consensus: facts name who voted with the decision, and the wrong vote is evidence", () => {
+Deno.test("[4.1b] Consensus: a leader that hides the frozen set from a voter does not have it convicted of withholding", () => {
+  const net = new Net(4);
+  const leader = () => net.sent.find(({ message }) => message.type === "freeze-request")?.from;
+  net.submit("n01", {});
+  let hidden = 0;
+  const victim = () => leader() === "n04" ? "n03" : "n04";
+  net.passes = (from, to, { type }) => {
+    const hides = type === "frozen" && from === leader() && to === victim();
+    if (hides) hidden++;
+    return !hides;
+  };
+  net.run(60_000);
+  assert.ok(hidden > 0);
+  assert.equal(net.decided.size, 4);
+  assert.deepEqual(net.effects.filter(({ effect }) => effect.type === "evidence"), []);
+  assert.ok(net.sent.some(({ from, message }) => from === victim() && message.type === "open"));
+});
+
+Deno.test("Consensus: facts name who voted with the decision, and the wrong vote is evidence", () => {
   const net = new Net(4);
   net.votes = (id) => id !== "n02";
   net.submit("n01", {});
@@ -220,7 +248,57 @@ Deno.test("[4.4a] [4.4c] Consensus: fast needs one signature, and everybody look
   assert.equal(verifyEvidence({ ...evidence, audit: certificate }, net.table, NETWORK).ok, false);
 });
 
-Deno.test("[4.4a] [4.4d] [4.3b] Consensus: standard asks a drawn committee, critical all voters", () => {
+Deno.test("[4.4c] Consensus: a fast certificate that comes before its proposal is looked at all the same", () => {
+  const net = new Net(4);
+  net.votes = (id) => id !== "n02";
+  net.passes = (_, __, { type }) => type !== "propose";
+  net.submit("n01", { class: "fast" });
+  net.run();
+  assert.equal(net.decided.size, 4);
+  const proposal = net.sent.find(({ message }) => message.type === "propose")!.message;
+  for (const id of ["n02", "n03"]) {
+    net.step(id, { type: "message", nowMs: net.nowMs, from: "n01", message: proposal });
+  }
+  net.run();
+  assert.deepEqual(net.effects.filter(({ effect }) => effect.type === "disputed").map((one) => one.at), ["n02"]);
+  // Told once.
+  assert.equal(net.decided.get("n02")!.length, 1);
+});
+
+Deno.test("[10.1b] Consensus: decisions of others, however many and however long they live, leave room for own ones", () => {
+  const table = tableOf(testVoters(4));
+  const { key } = testVoters(1)[0]!;
+  const core = new Consensus({ networkId: NETWORK, id: "n01", key, table, verify: () => true });
+  const certificate = (seq: number, expiresMs: number): Certificate => ({
+    header: {
+      table: tableHash(table, NETWORK),
+      class: "fast",
+      size: 1,
+      proposer: "n02",
+      seq,
+      expiresMs,
+      operations: new Uint8Array(32),
+      count: 1,
+    },
+    round: 0,
+    value: new Uint8Array(32),
+    outcome: Uint8Array.of(1),
+    signers: Uint8Array.of(2),
+    signatures: new Uint8Array(64),
+  });
+  const nowMs = 1_000;
+  const answer = (one: Certificate, at = nowMs) =>
+    core.step({ type: "message", nowMs: at, from: "n02", message: { type: "decided", certificate: one } })
+      .map((effect) => effect.type === "drop" ? effect.reason : effect.type)[0];
+  assert.equal(answer(certificate(1, 2 ** 48)), "stale");
+  const half = LIMITS.consensusSettledMax / 2;
+  for (let seq = 1; seq <= half; seq++) assert.equal(answer(certificate(seq, 2_000)), "persist");
+  assert.equal(answer(certificate(half + 1, 2_000)), "overloaded");
+  // What has expired makes room.
+  assert.equal(answer(certificate(half + 2, 9_000), 2_001), "persist");
+});
+
+Deno.test("[4.4a] [4.4d] Consensus: standard asks a drawn committee, critical all voters", () => {
   const parties = (of: OperationClass) => {
     const net = new Net(13);
     for (const core of net.cores.values()) core.step({ type: "committee", nowMs: net.nowMs, size: 7 });
@@ -275,12 +353,72 @@ Deno.test("[4.1d] Consensus: a voter that restarts at any point says nothing tha
   }
 });
 
+Deno.test("[4.1d] Consensus: where liars froze a second set in a round, who restarts in between precommits one of them only", () => {
+  const net = new Net(4);
+  net.passes = (_, __, { type }) => type !== "precommit";
+  net.submit("n01", {});
+  net.run(0);
+  // More than f: the keys of three sign the freeze of a smaller set of the same round.
+  const { message: frozen } = net.sent.find(({ message }) => message.type === "frozen")!;
+  assert.ok(frozen.type === "frozen");
+  const { instance, set: { entries }, certificate: { round } } = frozen;
+  const set = { round: 0, entries: entries.filter(({ voter }) => voter !== 1) };
+  const value = setHash(set, instance);
+  const signatures = [0, 2, 3].map((voter) =>
+    [
+      voter,
+      signStatement({ type: "freeze", instance, round, value }, NETWORK, testVoters(4)[voter]!.key),
+    ] as const
+  );
+  const certificate = { round, value, ...joinSignatures(4, new Map(signatures)) };
+  const before = net.sent.length;
+  assert.ok(net.sent.some(({ from, message }) => from === "n02" && message.type === "precommit"));
+  net.restart("n02");
+  const tell = (from: string, message: ConsensusMessage) =>
+    net.step("n02", { type: "message", nowMs: net.nowMs, from, message });
+  const told = net.sent.slice(0, before).filter(({ to }) => to === "n02");
+  for (const { from, message } of told) if (message.type === "commit") tell(from, message);
+  tell("n03", { type: "frozen", instance, certificate, set });
+  for (const { message } of net.sent.slice(0, before)) {
+    if (message.type === "open") tell(`n0${message.voter + 1}`, { ...message, value });
+  }
+  const precommits = net.sent.slice(before).filter(({ from, message }) =>
+    from === "n02" && message.type === "precommit"
+  );
+  assert.deepEqual(precommits, []);
+  assert.match(
+    net.cores.get("n02")!.describe().join(),
+    new RegExp(`locked 0 ${toHex(frozen.certificate.value).slice(0, 6)}`),
+  );
+});
+
+Deno.test("[4.1d] Consensus: an opened set with a commitment whose signature was changed is refused: it would be no proof against its voter", () => {
+  const net = new Net(4);
+  net.submit("n01", {});
+  net.passes = (_, to, { type }) => type !== "precommit" && to !== "n04";
+  net.run(1_450);
+  const lock = net.sent.find(({ message }) => message.type === "lock")?.message;
+  const propose = net.sent.find(({ message }) => message.type === "propose")!.message;
+  assert.ok(lock?.type === "lock");
+  const drops = (opened: OpenedSet) => {
+    const key = testVoters(4)[3]!.key;
+    const core = new Consensus({ networkId: NETWORK, id: "n04", key, table: net.table });
+    core.step({ type: "message", nowMs: net.nowMs, from: "n01", message: propose });
+    return core.step({ type: "message", nowMs: net.nowMs, from: "n01", message: { ...lock, opened } })
+      .flatMap((one) => one.type === "drop" ? [one.reason] : []);
+  };
+  const [first, ...rest] = lock.opened.commitments as [SignedCommitment, ...SignedCommitment[]];
+  assert.deepEqual(drops(lock.opened), []);
+  const changed = { ...first, signature: first.signature.map((byte) => byte ^ 1) };
+  assert.deepEqual(drops({ ...lock.opened, commitments: [changed, ...rest] }), ["invalid"]);
+});
+
 Deno.test("[4.1d] Consensus: what is signed leaves after its record", () => {
   const net = new Net(4);
   net.submit("n01", {});
   net.run();
   const signed = new Set(["commit", "freeze-vote", "precommit", "propose"]);
-  // Directly among the effects of a step, so not inside a persist.
+  // None stands directly among the effects of a step: all wait inside a persist.
   const core = new Consensus({ networkId: NETWORK, id: "n01", key: testVoters(1)[0]!.key, table: net.table });
   const operation = { kind: "x", body: new Uint8Array(0) };
   const submits = [{ id: 1, class: "critical" as const, lane: "a", priority: 1, operation }];

@@ -84,7 +84,7 @@ Deno.test("[4.1c] [10.1b] OperationQueue gives each operation once, or says that
 
 const GOOD = { voters: 100, healthyPpm: 1_000_000, rttMs: 10, churnPpm: 0, faultPpm: 0 };
 
-Deno.test("[4.3a] [10.1b] committeeSize(): 3f + 1, within its bounds, more for faults, silence and churn, fewer on slow networks", () => {
+Deno.test("[10.1b] committeeSize(): 3f + 1, within its bounds, more for faults, silence and churn, fewer on slow networks", () => {
   assert.equal(committeeSize(GOOD), 16);
   assert.equal(committeeSize({ ...GOOD, faultPpm: 100_000 }), 31);
   assert.ok(committeeSize({ ...GOOD, healthyPpm: 700_000 }) > 16);
@@ -106,7 +106,7 @@ Deno.test("[4.3a] [10.1b] committeeSize(): 3f + 1, within its bounds, more for f
   }));
 });
 
-Deno.test("[4.3c] quorumHealth(): full, sound, fragile, lost", () => {
+Deno.test("quorumHealth(): full, sound, fragile, lost", () => {
   const voters = Array.from({ length: 7 }, (_, i) => ({ id: `${i}`, seats: 1 }));
   const health = (count: number) => quorumHealth(voters, new Set(voters.slice(0, count).map((one) => one.id))).health;
   assert.deepEqual([7, 6, 5, 4, 0].map(health), ["full", "sound", "fragile", "lost", "lost"]);

@@ -9,7 +9,7 @@ Deno.test("[10.1b] Consensus swarm: the same seed twice gives the same trace, an
 });
 
 for (const from of [100, 105, 110, 115]) {
-  Deno.test(`[4.1b] [4.1d] [4.3b] [10.1b] Consensus swarm: seeds ${from} to ${from + 4}: no two certificates, the honest vote wins, all is decided`, () => {
+  Deno.test(`[4.1b] [4.1d] [10.1b] Consensus swarm: seeds ${from} to ${from + 4}: no two certificates, the honest vote wins, all is decided`, () => {
     const totals = new Map<string, number>();
     for (let seed = from; seed < from + 5; seed++) {
       for (const [what, by] of runSwarm({ seed }).counts) totals.set(what, (totals.get(what) ?? 0) + by);

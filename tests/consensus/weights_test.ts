@@ -20,7 +20,7 @@ import { NETWORK, tableOf, testVoters } from "./kit.ts";
 
 const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
 
-Deno.test("[4.3b] [10.1b] capWeights() leaves everybody below a third, and takes no more than it must", () => {
+Deno.test("[10.1b] capWeights() leaves everybody below a third, and takes no more than it must", () => {
   fc.assert(fc.property(fc.array(fc.nat(1_000_000), { minLength: 4, maxLength: 40 }), (weights) => {
     const capped = capWeights(weights);
     const positive = weights.filter((one) => one > 0).length;
@@ -37,7 +37,7 @@ Deno.test("[4.3b] [10.1b] capWeights() leaves everybody below a third, and takes
   }));
 });
 
-Deno.test("[4.3b] [10.1b] freezeTable(): any quorum and any blocking set share a voter, and less than a third is never a share of the secret", () => {
+Deno.test("[10.1b] freezeTable(): any quorum and any blocking set share a voter, and less than a third is never a share of the secret", () => {
   const voters = testVoters(12);
   const weights = fc.array(fc.integer({ min: 1, max: 1_000_000 }), { minLength: 4, maxLength: 12 });
   fc.assert(fc.property(weights, fc.integer({ min: 0, max: 4095 }), (drawn, subset) => {
@@ -57,7 +57,7 @@ Deno.test("[4.3b] [10.1b] freezeTable(): any quorum and any blocking set share a
   }));
 });
 
-Deno.test("[4.3b] a hundred fresh nodes have no seat beside ten old ones", () => {
+Deno.test("a hundred fresh nodes have no seat beside ten old ones", () => {
   const weights = testVoters(99).map(({ id, key }, i) => ({
     id,
     publicKey: key.publicKey,
@@ -65,17 +65,18 @@ Deno.test("[4.3b] a hundred fresh nodes have no seat beside ten old ones", () =>
   }));
   const table = freezeTable({ epoch: 1, seed: sha256(utf8("x")), weights });
   const fresh = table.voters.filter((one) => weights.findIndex((two) => two.id === one.id) >= 10);
-  assert.ok(3 * sum(fresh.map((one) => one.seats)) < totalSeats(table));
+  assert.deepEqual(fresh, []);
+  assert.equal(table.voters.length, 10);
 });
 
-Deno.test("[4.3b] tolerated faults: none of one, two and three voters, then one of every three more", () => {
+Deno.test("tolerated faults: none of one, two and three voters, then one of every three more", () => {
   const faults = [1, 2, 3, 4, 6, 7, 9, 10, 13, 16].map((n) => toleratedFaults(tableOf(testVoters(n))));
   assert.deepEqual(faults, [0, 0, 0, 1, 1, 2, 2, 3, 4, 5]);
   // The heaviest count: two of these together have a third.
   assert.equal(toleratedFaults(tableOf(testVoters(7), [300, 300, 100, 100, 100, 100, 100])), 1);
 });
 
-Deno.test("[4.3b] [4.4b] drawCommittee(): the same draw gives the same committee; who weighs more is drawn more often; none twice", () => {
+Deno.test("drawCommittee(): the same draw gives the same committee; who weighs more is drawn more often; none twice", () => {
   const table = tableOf(testVoters(20), Array.from({ length: 20 }, (_, i) => i < 5 ? 100_000 : 10_000));
   const heavy = new Set(testVoters(5).map((one) => one.id));
   let drawn = 0;
