@@ -13,6 +13,7 @@ const BENCHES = [
   "codec_bench",
   "spore_table",
   "raft",
+  "bft",
   "gossip",
   "gossip_net",
   "quic_throughput",

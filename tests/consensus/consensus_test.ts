@@ -213,6 +213,18 @@ Deno.test("[4.1b] Consensus: a leader that hides the frozen set from a voter doe
   assert.ok(net.sent.some(({ from, message }) => from === victim() && message.type === "open"));
 });
 
+Deno.test("[4.1b] Consensus: of four, f = 1 wrong vote changes nothing; with f + 1 = 2 a good operation is refused: here the guarantee ends", () => {
+  for (const [liars, accepted] of [[1, true], [2, false]] as const) {
+    const net = new Net(4);
+    net.votes = (id) => id > `n0${liars}`;
+    net.submit("n04", {});
+    net.run();
+    assert.equal(net.decided.size, 4);
+    assert.equal(bitOf(net.certificate().outcome, 0), accepted, `${liars} of 4`);
+    assert.equal(net.cores.get("n04")!.view().toleratedFaults, 1);
+  }
+});
+
 Deno.test("Consensus: facts name who voted with the decision, and the wrong vote is evidence", () => {
   const net = new Net(4);
   net.votes = (id) => id !== "n02";

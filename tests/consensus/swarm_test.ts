@@ -51,17 +51,3 @@ Deno.test("[4.1d] Consensus: with f + 1 silent voters nothing is decided: here t
   assert.equal(complete, false);
   assert.equal(counts.get("decided"), undefined);
 });
-
-Deno.test("[4.1b] Consensus: a majority of the opened seats that votes wrong decides wrong: more than f, and evidence for it", () => {
-  // Three of four: what they say has two thirds, so the certificate is valid and the honest voter is outvoted.
-  const { counts } = runSwarm({
-    seed: 301,
-    nodes: 4,
-    lie: "wrong",
-    liars: 3,
-    calm: true,
-    proposals: 2,
-    giveUpMs: 20_000,
-  });
-  assert.ok((counts.get("decided") ?? 0) > 0);
-});

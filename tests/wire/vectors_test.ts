@@ -1,5 +1,5 @@
 /**
- * Golden bytes of every signed record and of what Raft nodes say and store, from fixed seeds.
+ * Golden bytes of every signed record and of what nodes say in Raft and in consensus, from fixed seeds.
  *
  * A network upgrades node by node, and signed records outlive programs: whoever changes these bytes cuts old
  * nodes off from new ones. A vector changes only with a new type (`credential/2`), beside the old one.
@@ -23,6 +23,24 @@ import {
   sealEnvelope,
 } from "../../src/core/envelope.ts";
 import { nodeIdOf } from "../../src/core/ids.ts";
+import {
+  type Certificate,
+  certificateValue,
+  joinSignatures,
+  readCertificate,
+  verifyCertificate,
+} from "../../src/consensus/certificate.ts";
+import { type Evidence, evidenceValue, readEvidence, verifyEvidence } from "../../src/consensus/evidence.ts";
+import {
+  type ConsensusMessage,
+  decodeMessage as decodeConsensus,
+  encodeMessage as encodeConsensus,
+  setHash,
+  type SignedCommitment,
+} from "../../src/consensus/messages.ts";
+import { dealCommitment } from "../../src/consensus/commitment.ts";
+import { type Header, instanceId, operationsHash, signStatement } from "../../src/consensus/statements.ts";
+import { freezeTable, readTable, tableHash, tableValue } from "../../src/consensus/weights.ts";
 import { epochHash, readSignedEpoch, signedEpochValue } from "../../src/identity/authority.ts";
 import { issueCredential, verifyCredential } from "../../src/identity/credential.ts";
 import { verifyGenesis } from "../../src/identity/genesis.ts";
@@ -259,6 +277,141 @@ const RAFT_MESSAGES: readonly RaftMessage[] = [
   { type: "read-request", term: 5, incarnation: 2, id: 77 },
   { type: "read-response", term: 5, incarnation: 2, id: 77, index: 9 },
 ];
+const BFT_VOTERS = [0, 1, 2, 3].map((i) => ({ id: `voter-${i}`, key: keyOf(`voter ${i}`) }));
+const BFT_TABLE = freezeTable({
+  epoch: 3,
+  seed: seedOf("table"),
+  weights: BFT_VOTERS.map(({ id, key }) => ({ id, publicKey: key.publicKey, weightPpm: 500_000 })),
+});
+const BFT_OPERATIONS = [
+  { kind: "trust/update", body: Uint8Array.of(1, 2) },
+  { kind: "member/remove", body: new Uint8Array(0) },
+];
+const BFT_HEADER: Header = {
+  table: tableHash(BFT_TABLE, NETWORK_ID),
+  class: "critical",
+  size: 1,
+  proposer: "voter-0",
+  seq: 2 ** 33,
+  expiresMs: START_MS,
+  operations: operationsHash(BFT_OPERATIONS),
+  count: 2,
+};
+const BFT_INSTANCE = instanceId(BFT_HEADER, NETWORK_ID);
+const BFT_DEALINGS = BFT_VOTERS.map((_, voter) =>
+  dealCommitment(
+    { networkId: NETWORK_ID, instance: BFT_INSTANCE, round: 1, voter, electorate: BFT_TABLE },
+    Uint8Array.of(voter === 3 ? 3 : 1),
+    seedOf(`secret ${voter}`),
+  )
+);
+const bftSigned = (voter: number, statement: Parameters<typeof signStatement>[0]) =>
+  signStatement(statement, NETWORK_ID, BFT_VOTERS[voter]!.key);
+const BFT_COMMITMENTS = BFT_DEALINGS.map(({ statement }, voter): SignedCommitment => ({
+  voter,
+  statement,
+  signature: bftSigned(voter, statement),
+}));
+const BFT_SET = { round: 1, entries: [0, 1, 3].map((voter) => ({ voter, digest: seedOf(`digest ${voter}`) })) };
+const BFT_VALUE = setHash(BFT_SET, BFT_INSTANCE);
+const BFT_PRECOMMIT = {
+  type: "precommit",
+  instance: BFT_INSTANCE,
+  round: 1,
+  value: BFT_VALUE,
+  outcome: Uint8Array.of(1),
+} as const;
+const bftJoined = (statement: Parameters<typeof signStatement>[0]) =>
+  joinSignatures(4, new Map([0, 1, 2].map((voter) => [voter, bftSigned(voter, statement)])));
+const BFT_CERTIFICATE: Certificate = {
+  header: BFT_HEADER,
+  round: 1,
+  value: BFT_VALUE,
+  outcome: BFT_PRECOMMIT.outcome,
+  ...bftJoined(BFT_PRECOMMIT),
+};
+const BFT_FREEZE = { type: "freeze", instance: BFT_INSTANCE, round: 1, value: BFT_VALUE } as const;
+const BFT_FROZEN = { round: 1, value: BFT_VALUE, ...bftJoined(BFT_FREEZE) };
+const BFT_OPENED = {
+  certificate: BFT_FROZEN,
+  set: BFT_SET,
+  commitments: [0, 1, 3].map((voter) => BFT_COMMITMENTS[voter]!),
+  nonces: [0, 1, 3].map((voter) => BFT_DEALINGS[voter]!.nonce),
+};
+const BFT_WITHHELD = { type: "withheld", instance: BFT_INSTANCE, value: BFT_VALUE, voter: 3 } as const;
+const bftProposal = (seq: number) => {
+  const header = { ...BFT_HEADER, seq, class: "standard", size: 4 } as const;
+  return {
+    header,
+    operations: BFT_OPERATIONS,
+    signature: bftSigned(0, { type: "proposal", instance: instanceId(header, NETWORK_ID) }),
+  };
+};
+const bftShares = (voter: number) => BFT_DEALINGS[3]!.shares[voter]!;
+const BFT_MESSAGES: readonly ConsensusMessage[] = [
+  { type: "propose", proposal: bftProposal(1) },
+  { type: "commit", instance: BFT_INSTANCE, commitment: BFT_COMMITMENTS[3]!, shares: bftShares(0) },
+  { type: "lock", instance: BFT_INSTANCE, round: 2, opened: BFT_OPENED },
+  { type: "freeze-request", instance: BFT_INSTANCE, round: 2, set: BFT_SET, carried: BFT_OPENED },
+  { ...BFT_FREEZE, type: "freeze-vote", signature: bftSigned(0, BFT_FREEZE) },
+  { type: "frozen", instance: BFT_INSTANCE, certificate: BFT_FROZEN, set: BFT_SET },
+  { type: "open", instance: BFT_INSTANCE, value: BFT_VALUE, voter: 3, nonce: BFT_DEALINGS[3]!.nonce },
+  {
+    type: "share",
+    instance: BFT_INSTANCE,
+    value: BFT_VALUE,
+    dealer: 3,
+    shares: bftShares(1),
+    signature: bftSigned(1, BFT_WITHHELD),
+  },
+  { ...BFT_PRECOMMIT, signature: bftSigned(0, BFT_PRECOMMIT) },
+  { type: "missing", instance: BFT_INSTANCE, round: 1, commitments: Uint8Array.of(8), shares: Uint8Array.of(12) },
+  { type: "unknown", instance: BFT_INSTANCE },
+  { type: "decided", certificate: BFT_CERTIFICATE },
+];
+/** Each of them proves what it says, but for `bad-dealing` and `wrong-fast`: the encoding is what stands here. */
+const bftEvidence = (): readonly Evidence[] => {
+  const place = { networkId: NETWORK_ID, instance: BFT_INSTANCE, round: 1, voter: 3, electorate: BFT_TABLE };
+  const { statement } = dealCommitment(place, Uint8Array.of(0), seedOf("secret 3"));
+  const other = { voter: 3, statement, signature: bftSigned(3, statement) };
+  const otherVote = { ...BFT_PRECOMMIT, outcome: Uint8Array.of(2) };
+  const proposals = [bftProposal(7), { ...bftProposal(7), header: { ...bftProposal(7).header, size: 3 } }].map(
+    (one) => {
+      const instance = instanceId(one.header, NETWORK_ID);
+      return { header: one.header, signature: bftSigned(0, { type: "proposal", instance }) };
+    },
+  );
+  const { round, value, outcome } = BFT_PRECOMMIT;
+  return [
+    { type: "two-proposals", a: proposals[0]!, b: proposals[1]! },
+    { type: "two-commitments", header: BFT_HEADER, a: BFT_COMMITMENTS[3]!, b: other },
+    {
+      type: "two-votes",
+      header: BFT_HEADER,
+      voter: 3,
+      a: { type: "precommit", round, value, outcome, signature: bftSigned(3, BFT_PRECOMMIT) },
+      b: { type: "precommit", round, value, outcome: otherVote.outcome, signature: bftSigned(3, otherVote) },
+    },
+    {
+      type: "bad-dealing",
+      header: BFT_HEADER,
+      commitment: BFT_COMMITMENTS[3]!,
+      shares: [0, 2].map((holder) => ({ holder, shares: bftShares(holder) })),
+    },
+    {
+      type: "wrong-vote",
+      certificate: BFT_CERTIFICATE,
+      commitment: BFT_COMMITMENTS[3]!,
+      nonce: BFT_DEALINGS[3]!.nonce,
+    },
+    { type: "withheld", header: BFT_HEADER, value: BFT_VALUE, voter: 3, ...bftJoined(BFT_WITHHELD) },
+    {
+      type: "wrong-fast",
+      fast: { ...BFT_CERTIFICATE, header: { ...BFT_HEADER, class: "fast" } },
+      audit: BFT_CERTIFICATE,
+    },
+  ];
+};
 const GOSSIP_FRAME: GossipFrame = {
   messages: [{ topic: "news", body: Uint8Array.of(1, 2, 3) }, { topic: "spores", body: new Uint8Array(0) }],
   ihave: ["0123456789abcdef", "fedcba9876543210"],
@@ -437,6 +590,33 @@ const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly 
       assert.deepEqual(decodeHardState(bytesIn(vector, "hardStateNoVote")), { term: 5, votedFor: undefined });
       assert.deepEqual(decodeSnapshotMeta(bytesIn(vector, "snapshotMeta")), RAFT_META);
       for (const one of RAFT_ENTRIES) assert.deepEqual(decodeEntry(bytesIn(vector, one.kind)), one);
+    },
+  },
+  consensus_messages: {
+    write: () => Object.fromEntries(BFT_MESSAGES.map((one) => [one.type, toHex(encodeConsensus(one))])),
+    read: (vector) => {
+      for (const one of BFT_MESSAGES) assert.deepEqual(decodeConsensus(bytesIn(vector, one.type)), one);
+    },
+  },
+  consensus_evidence: {
+    write: () => ({
+      ...Object.fromEntries(bftEvidence().map((one) => [one.type, toHex(encodeCbor(evidenceValue(one)))])),
+      table: toHex(encodeCbor(tableValue(BFT_TABLE))),
+      tableHash: toHex(tableHash(BFT_TABLE, NETWORK_ID)),
+      certificate: toHex(encodeCbor(certificateValue(BFT_CERTIFICATE))),
+    }),
+    read: (vector) => {
+      const table = decodeAs(bytesIn(vector, "table"), readTable);
+      assert.deepEqual(table, BFT_TABLE);
+      for (const one of bftEvidence()) {
+        const read = decodeAs(bytesIn(vector, one.type), readEvidence);
+        assert.deepEqual(read, one);
+        const proves = one.type !== "bad-dealing" && one.type !== "wrong-fast";
+        assert.equal(verifyEvidence(read, table, NETWORK_ID).ok, proves, one.type);
+      }
+      // Old nodes and new ones have to accept the same decisions.
+      const certificate = decodeAs(bytesIn(vector, "certificate"), readCertificate);
+      assert.deepEqual(verifyCertificate(certificate, table, NETWORK_ID), { ok: true, seats: 3, of: 4 });
     },
   },
   gossip: {
