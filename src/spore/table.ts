@@ -327,8 +327,8 @@ export class SporeTable {
       const known = held(slot).some((one) => this.#isSame(one, offered));
       return { changed: false, reason: known ? "known" : "lost", ...said };
     }
-    // Longer words in the place of short ones may not fill the memory either.
-    const grows = sizeOf(offered) - Math.min(...held(slot).map(sizeOf));
+    // Longer words in the place of short ones may not fill the memory either, nor challengers beside what stands.
+    const grows = sizeOfAll(held({ lifted, word: this.#joined(lifted, word) })) - sizeOfAll(held(slot));
     if (grows > 0 && !this.#hasRoom(version, nowMs, grows)) return { changed: false, reason: "full", ...said };
     const before = slot.lifted ?? slot.word!;
     const same = compareBytes(this.#hash(before), spore.hash) === 0;
@@ -341,8 +341,7 @@ export class SporeTable {
 
   /** Puts two versions in the place of what a slot holds; none of both removes it. */
   #set(key: string, slot: Slot, lifted: Kept | undefined, given: Kept | undefined): void {
-    // One object where both are the same word: the word then knows its best proof, and costs nothing.
-    const word = lifted && given && compareBytes(this.#hash(lifted), this.#hash(given)) === 0 ? lifted : given;
+    const word = this.#joined(lifted, given);
     const before = held(slot);
     this.#count(slot, -1);
     if (before.length > 0) this.digest.remove(key, slot);
@@ -375,6 +374,11 @@ export class SporeTable {
     if (this.#arena.heldBytes > 2 * this.#arena.liveBytes + COMPACT_BYTES) this.#compact();
   }
 
+  /** One object where both are the same word: the word then knows its best proof, and costs nothing. */
+  #joined(lifted: Kept | undefined, word: Kept | undefined): Kept | undefined {
+    return lifted && word && compareBytes(this.#hash(lifted), this.#hash(word)) === 0 ? lifted : word;
+  }
+
   #count(slot: Slot, sign: 1 | -1): void {
     const winner = slot.lifted ?? slot.word;
     if (winner) {
@@ -397,7 +401,8 @@ export class SporeTable {
       return fits() && own + adds <= this.#bytesMax / AUTHOR_SHARE;
     }
     if (fits()) return true;
-    const weak = [...this.#slots].filter(([, slot]) => !slot.lifted)
+    // Not the key itself: what stands there is about to be joined by this version.
+    const weak = [...this.#slots].filter(([key, slot]) => !slot.lifted && key !== version.spore.record.key)
       .sort(([, a], [, b]) => endMs(a, nowMs) - endMs(b, nowMs)).slice(0, EVICT_BATCH);
     for (const [key, slot] of weak) {
       this.#set(key, slot, undefined, undefined);
@@ -557,6 +562,10 @@ function sizeOf(one: Kept): number {
   return bytesOf(one) + KEPT_BYTES;
 }
 
+function sizeOfAll(some: readonly Kept[]): number {
+  return some.reduce((sum, one) => sum + sizeOf(one), 0);
+}
+
 /** Its bytes in the arena. */
 function bytesOf(one: Kept): number {
   return HEAD_BYTES + one.payloadBytes + one.proofBytes;
@@ -580,7 +589,7 @@ function isInTime(one: Kept, nowMs: number): boolean {
   return one.seq + RECORD_LIFE_MS_MAX > nowMs;
 }
 
-function held({ lifted, word }: Slot): Kept[] {
+function held({ lifted, word }: Pick<Slot, "lifted" | "word">): Kept[] {
   if (!lifted || lifted === word) return word ? [word] : [];
   return word ? [lifted, word] : [lifted];
 }

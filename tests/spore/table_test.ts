@@ -393,6 +393,42 @@ Deno.test("[3.5b] SporeTable: one author cannot take all the room, nor fill it b
   assert.equal(table.merge(grown, T0).reason, "full");
 });
 
+Deno.test("[3.5b] SporeTable: full, the key that a proof arrives for does not give way to itself", () => {
+  const words = Array.from(
+    { length: 8 },
+    (_, i) => ({ key: `app/k${i}`, author: i, seq: T0, value: "a", ttlMs: i === 3 ? HOUR : RECORD_LIFE_MS_MAX }),
+  );
+  const probe = new SporeTable();
+  for (const one of words) probe.merge(paper(one), T0);
+  const table = new SporeTable({ bytesMax: probe.bytes });
+  for (const one of words) assert.equal(table.merge(paper(one), T0).reason, "new");
+  // It would end first of all, and its proof is what there is no room for.
+  const lifted = paper({ ...words[3]!, proof: { tier: "primary", term: 1, index: 1 } });
+  assert.equal(table.merge(lifted, T0).reason, "renewed");
+  assert.equal(table.get("app/k3")?.tier, "primary");
+  assert.equal(table.size, 7);
+  assert.ok(table.bytes <= probe.bytes);
+  const others = new SporeTable();
+  for (const key of table.keys("")) for (const one of table.versions(key)) others.merge(one, T0);
+  assert.deepEqual([table.bytes, table.tiers], [others.bytes, others.tiers], "and nothing of it is counted twice");
+});
+
+Deno.test("[3.5b] SporeTable: a challenger takes room of its own, of its author's share too", () => {
+  const table = new SporeTable({ bytesMax: 16_000 });
+  const room = () => table.bytes;
+  for (let i = 0; i < 18; i++) {
+    const proof = { tier: "primary", term: 1, index: i + 1 } as const;
+    assert.equal(table.merge(paper({ key: `app/k${i}`, author: i, seq: T0, value: "a", proof }), T0).reason, "new");
+  }
+  const before = room();
+  const reasons = Array.from(
+    { length: 18 },
+    (_, i) => table.merge(paper({ key: `app/k${i}`, author: 60, seq: T0 + 1, value: "b" }), T0).reason,
+  );
+  assert.ok(reasons[0] === "challenges" && reasons.includes("full"), reasons.join(" "));
+  assert.ok(room() <= 16_000 && room() - before <= 4_000, `${room()}`);
+});
+
 Deno.test("SporeTable: list() gives keys in order, page by page", () => {
   const table = new SporeTable();
   const keys = ["app/a", "app/a/b", "app/ab", "service/web/n1", "service/web/n2", "service/webb/n1", "net/a"];
