@@ -194,8 +194,9 @@ export class SporeSync {
       const { parts, codecs } = readDigestAnswer(body, "spore.digest");
       run.codecs = codecs;
       const { give, want } = run.repair.take(parts);
-      run.give.push(...give);
-      for (const { zone, node, ids } of want) run.want.push(...ids.map((id) => ({ zone, node, id })));
+      // One by one: a list may hold more than a call takes arguments.
+      for (const key of give) run.give.push(key);
+      for (const { zone, node, ids } of want) for (const id of ids) run.want.push({ zone, node, id });
       run.differing += Math.max(give.length, want.reduce((sum, one) => sum + one.ids.length, 0));
     });
   }

@@ -142,7 +142,7 @@ export class Digest {
     const out: string[] = [];
     for (let leaf = start; leaf < start + width; leaf++) {
       const keys = tree.leaves[leaf];
-      if (keys) out.push(...keys);
+      if (keys) { for (const key of keys) out.push(key); }
     }
     return out;
   }
@@ -209,6 +209,8 @@ export class Repair {
   #started = false;
   /** Nodes that differ, deepest last, so that few are open at a time. */
   readonly #open: NodeName[] = [];
+  /** Nodes that the next answer may be about, each once: else a short answer could ask for endless work. */
+  readonly #awaited = new Set<number>();
 
   /** @param zones Indices of the zones that this side keeps whole. */
   constructor(digest: Digest, zones: readonly number[]) {
@@ -218,13 +220,21 @@ export class Repair {
 
   /** The next question, or `undefined` where all was asked. */
   next(): DigestAsk | undefined {
+    this.#awaited.clear();
     if (!this.#started) {
       this.#started = true;
+      for (const zone of this.#zones) this.#awaited.add(numberOf({ zone, node: 0 }));
       return { roots: new Map(this.#zones.map((zone) => [zone, this.#digest.sum({ zone, node: 0 })])), parts: [] };
     }
-    const parts = this.#open.splice(-PARTS_MAX).map((name): DigestPart =>
-      isLeaf(name.node) ? name : { ...name, sums: this.#digest.childSums(name) }
-    );
+    const parts = this.#open.splice(-PARTS_MAX).map((name): DigestPart => {
+      if (isLeaf(name.node)) {
+        this.#awaited.add(numberOf(name));
+        return name;
+      }
+      const first = firstChild(name.node);
+      for (let i = 0; i < FAN; i++) this.#awaited.add(numberOf({ zone: name.zone, node: first + i }));
+      return { ...name, sums: this.#digest.childSums(name) };
+    });
     return parts.length > 0 ? { parts } : undefined;
   }
 
@@ -234,7 +244,7 @@ export class Repair {
     const want: (NodeName & { readonly ids: readonly string[] })[] = [];
     for (const part of answer) {
       const name = { zone: part.zone, node: part.node };
-      if (!this.#zones.includes(part.zone)) continue;
+      if (!this.#awaited.delete(numberOf(name))) continue;
       if (part.list) {
         const theirs = new Set(unpackIds(part.list));
         const mine = this.#digest.ids(name);
@@ -281,6 +291,11 @@ export function unpackIds(packed: Uint8Array): string[] {
 /** Whether a node has no children. */
 export function isLeaf(node: number): boolean {
   return node >= LEVEL_START[3];
+}
+
+/** One number for each node of all zones. */
+function numberOf({ zone, node }: NodeName): number {
+  return zone * NODES + node;
 }
 
 function differing(digest: Digest, { zone, node }: NodeName, sums: Uint8Array): NodeName[] {

@@ -135,6 +135,25 @@ Deno.test("Repair: an answer that was made up gives no endless run", () => {
   assert.ok(rounds <= 151);
 });
 
+Deno.test("[3.5b] Repair: an answer counts for what was asked, and once for each node", () => {
+  const table = filled(2_000);
+  const run = new Repair(table.digest, ALL);
+  run.next();
+  const app = ZONES.indexOf("app");
+  const nothing = packIds([]);
+  const roots = Array.from({ length: 500 }, () => ({ zone: app, node: 0, list: nothing }));
+  assert.equal(run.take(roots).give.length, 2_000, "every key once, however often its root is said to be empty");
+  assert.equal(run.take(roots).give.length, 0, "and not without a question");
+  const other = new Repair(table.digest, ALL);
+  other.next();
+  const leaf = placeOf("app/key-7") % 4_096 + 1 + 16 + 256;
+  assert.deepEqual(
+    other.take([{ zone: app, node: leaf, list: nothing }]),
+    { give: [], want: [] },
+    "nobody asked there",
+  );
+});
+
 Deno.test("Digest: sums are those of a 64-bit adder, whatever is taken in and out in what order", () => {
   const half = fc.integer({ min: 0, max: 0xffff_ffff });
   const entry = fc.record({ n: fc.nat(30), high: half, low: fc.oneof(half, fc.constant(0xffff_ffff)) });
