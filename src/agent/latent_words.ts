@@ -11,6 +11,7 @@ import { RECORD_LIFE_MS_MAX, sealSpore, type Spore, VALUE_BYTES_MAX } from "../s
 import { isAlive, type SporeTable, type Version } from "../spore/table.ts";
 import { type Context, DEFERRED, Refusal } from "./context.ts";
 import { ownKey, ownPut, type OwnWord, sporePut } from "./latent_store.ts";
+import { conflictText } from "./primary_client.ts";
 
 /** Writes of the person at the machine. */
 export type SporeWrite =
@@ -375,9 +376,13 @@ export class OwnWords {
         failure = {
           code: ended.code,
           message: `Cannot write "${key}": ${
-            conflict ? `another version stands there, index ${ended.index}` : `the Primary Spore says ${ended.code}`
+            conflict ? conflictText(ended.index) : `the Primary Spore says ${ended.code}`
           }`,
-          cure: conflict ? `Look at it: mycelium spore show ${key}` : "Look: mycelium status",
+          cure: !conflict
+            ? "Look: mycelium status"
+            : ended.index > 0
+            ? `Look at it: mycelium spore show ${key}`
+            : "Where nothing is expected: --expect 0",
         };
       } else {
         // The same word, told without rank: where it was committed after all, its proof joins it.

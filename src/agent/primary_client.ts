@@ -100,6 +100,11 @@ export function commandOf(request: ClientRequest, client: string, timeMs: number
   return { ...request, client, timeMs };
 }
 
+/** Says what stands where another version was expected; index 0: nothing does. */
+export function conflictText(index: number): string {
+  return index > 0 ? `another version stands there, index ${index}` : "nothing stands there";
+}
+
 /** What the client needs of its part. */
 export interface ClientPort {
   readonly nowMs: number;

@@ -12,7 +12,7 @@ import { shortNodeId } from "../core/ids.ts";
 import { openSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore } from "../spore/record.ts";
 import type { StateMachine, Version } from "../spore/state_machine.ts";
 import { type Context, DEFERRED, Refusal } from "./context.ts";
-import type { WriteResult } from "./primary_client.ts";
+import { conflictText, type WriteResult } from "./primary_client.ts";
 import { nodeOfReplica } from "./primary_store.ts";
 
 /** Requests of the person at the machine. */
@@ -108,7 +108,7 @@ const PIECE_BYTES = 512 << 10;
 const DUMP_MS = 60_000;
 
 const CURES: { readonly [code: string]: string } = {
-  "conflict": "Read it again, then write with the version that is there",
+  "conflict": "Read it again, then write with the version that is there (0: nothing)",
   "stale-seq": "A newer word of this node is there: check its clock",
   "not-permitted": "This node may write under app/ and under its own node/ and service/ keys",
   "full": "Delete what is not needed",
@@ -200,7 +200,8 @@ export class PrimaryConsole {
     this.#port.write(spore, expect === undefined ? {} : { expect }, (result) => {
       const { code, index } = result;
       if (result.ok) return this.#reply(controlId, { key, index, code });
-      this.#error(controlId, code, `Cannot write "${key}": ${code}${index ? `, version ${index}` : ""}`);
+      const why = code === "conflict" ? conflictText(index) : `${code}${index ? `, version ${index}` : ""}`;
+      this.#error(controlId, code, `Cannot write "${key}": ${why}`);
     });
     return DEFERRED;
   }
@@ -259,7 +260,7 @@ export class PrimaryConsole {
       throw new Refusal(
         "no-replica",
         "Cannot recover here: this node holds no replica",
-        "Run it on a voter or listener",
+        "Run it on a voter or learner",
       );
     }
     if (this.#port.leader !== undefined) {

@@ -2,7 +2,7 @@
  * Who votes in the Primary Spore: the next change of the configuration, or none.
  *
  * Pure policy over what the leader has observed. Voters are an odd number, 1, 3, 5 or 7: an even one tolerates no
- * more and agrees more slowly, and of two each is a point of failure. Everybody else who may vote listens, so that
+ * more and agrees more slowly, and of two each is a point of failure. Everybody else who may vote is a learner, so that
  * a voter that is lost can be replaced at once. The ideas and numbers are those of Consul's autopilot
  * (`ServerStabilizationTime` 10 s, `MaxTrailingLogs` 250), less its habit of removing who is only away.
  *

@@ -96,6 +96,14 @@ Deno.test("[3.1a] Primary Spore: a member that is no issuer writes and reads thr
   assert.equal(get(net, hypha, "app/counter"), "1");
   const refused = net.world.control(hypha, { verb: "primary-put", key: "app/counter", value: "x", expect: 0 });
   assert.ok(!refused.ok && refused.error.code === "conflict");
+  for (const request of [{ verb: "primary-put", value: "x" }, { verb: "spore-put", value: "eA" }] as const) {
+    const said = (key: string) => {
+      const answer = net.world.control(hypha, { ...request, key, expect: first.index + 1_000 });
+      return answer.ok ? "ok" : answer.error.message;
+    };
+    assert.match(said("app/nothing"), /nothing stands there$/);
+    assert.match(said("app/counter"), new RegExp(`another version stands there, index ${first.index}$`));
+  }
   assert.equal(put(net, hypha, "app/counter", "2", first.index).code, "ok");
   const denied = net.world.control(hypha, { verb: "primary-put", key: "net/x", value: "x" });
   assert.ok(!denied.ok && denied.error.code === "not-permitted");

@@ -25,7 +25,7 @@ const ROWS_MAX = 32;
 export function registerPrimary(program: Command, register: Register): void {
   const primary = program.command("primary").summary("who agrees on the network's records; recovery and backup")
     .description(
-      "The Primary Spore is agreed on by the issuers: 1, 3, 5 or 7 of them vote, the others listen. It survives the loss " +
+      "The Primary Spore is agreed on by the issuers: 1, 3, 5 or 7 of them vote, the others are learners. It survives the loss " +
         "of any minority of those that vote.",
     );
   const status = primary.command("status").summary("who votes, who leads, how far it is");
@@ -70,7 +70,7 @@ function registerRecover(primary: Command, register: Register): void {
     )
     .option(
       "--without <node>",
-      "a voter or listener that is given up, may be repeated",
+      "a voter or learner that is given up, may be repeated",
       (one: string, all: readonly string[] = []) => [...all, one],
     )
     .option("--key <file>", "file with the genesis key or the operator's (default: what is on this node)")
@@ -332,7 +332,7 @@ function show(context: Context, status: Status, primary: PrimaryStatus): void {
   }
   const rows = [
     ...primary.voters.map((one) => [one, "voter"] as const),
-    ...primary.learners.map((one) => [one, "listener"] as const),
+    ...primary.learners.map((one) => [one, "learner"] as const),
   ].map(([one, part]): Cell[] => {
     const member = status.members.find((other) => other.nodeId === one);
     return [nameOf(one), one.slice(-8), part, member?.state ?? "unknown", one === primary.leader ? "leads" : ""];

@@ -216,8 +216,8 @@ export function printStatus(out: Output, status: Status): void {
     const { role, term, leader, voters, learners } = status.primary;
     const name = members.find((one) => one.nodeId === leader)?.name ?? leader?.slice(-8);
     const led = leader === undefined ? out.style("red", "nobody leads") : `led by ${safe(name!)}`;
-    const listen = learners.length > 0 ? `, ${learners.length} listening` : "";
-    label("Primaries", `${plural(voters.length, "voter")}${listen}, ${led}; this one: ${role}, term ${term}`);
+    const learning = learners.length > 0 ? `, ${plural(learners.length, "learner")}` : "";
+    label("Primaries", `${plural(voters.length, "voter")}${learning}, ${led}; this one: ${role}, term ${term}`);
   }
   if (status.spores) {
     const { tiers, suspects } = status.spores;

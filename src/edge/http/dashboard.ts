@@ -667,8 +667,8 @@ function primaryCard(status: Status): Html {
   if (!primary || primary.role === "client") return html``;
   const name = (nodeId: string) => status.members.find((one) => one.nodeId === nodeId)?.name ?? nodeId.slice(-8);
   const rows = [
-    ...primary.voters.map((one) => [one, "votes"] as const),
-    ...primary.learners.map((one) => [one, "listens"] as const),
+    ...primary.voters.map((one) => [one, "voter"] as const),
+    ...primary.learners.map((one) => [one, "learner"] as const),
   ];
   return html`
     <section class="card o8" aria-labelledby="h-primary">
