@@ -28,7 +28,7 @@ import type { KeyPair } from "../core/crypto.ts";
 import { nodeIdOf, publicKeyOf, readNodeId, shortNodeId } from "../core/ids.ts";
 import { type ConfigChange, configOf, isJoint, membersOf } from "../raft/config.ts";
 import type { RaftEffect, RaftEvent, RefusalReason, Role, StoredRaft } from "../raft/effects.ts";
-import { decodeMessage, type Entry } from "../raft/messages.ts";
+import { decodeMessage, type Entry, type Snapshot } from "../raft/messages.ts";
 import { Raft } from "../raft/raft.ts";
 import type { RaftView } from "../raft/view.ts";
 import { openSpore, type Spore } from "../spore/record.ts";
@@ -559,7 +559,7 @@ export class Primary implements Part {
     const stored = this.#stored;
     if (stored?.snapshot) {
       try {
-        machine.restore(stored.snapshot.data);
+        machine.restore(stored.snapshot.data, stored.snapshot.meta);
       } catch (error) {
         if (!(error instanceof WireError)) throw error;
         this.#broken = error.message;
@@ -659,7 +659,7 @@ export class Primary implements Part {
       case "apply":
         return this.#apply(effect.entries);
       case "restore":
-        return this.#restore(effect.snapshot.meta.index, effect.snapshot.data);
+        return this.#restore(effect.snapshot);
       case "accepted": {
         const waiting = this.#waiting.get(effect.id);
         this.#waiting.delete(effect.id);
@@ -749,9 +749,10 @@ export class Primary implements Part {
     this.#compact();
   }
 
-  #restore(index: number, data: Uint8Array): void {
+  #restore({ meta, data }: Snapshot): void {
+    const { index } = meta;
     try {
-      this.#state!.restore(data);
+      this.#state!.restore(data, meta);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       // Its leader is broken or lies; on disk it is already, so this replica ends here.

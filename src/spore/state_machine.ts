@@ -408,11 +408,18 @@ export class StateMachine {
   /**
    * Replaces the state by one that {@linkcode snapshot} wrote. All signatures are verified.
    *
+   * @param at Entry that the state must be of, where it comes with a log: a leader that lies about it would have the
+   * entries behind it not follow.
    * @throws {WireError} Where the bytes are none; nothing is changed then.
    */
-  restore(input: Uint8Array): void {
+  restore(input: Uint8Array, at?: { readonly index: number; readonly term: number }): void {
     const parts = new Parts(input);
     const head = parts.next(readHead);
+    if (at && (head.i !== at.index || head.m !== at.term)) {
+      throw new WireError(
+        `Cannot restore: the state is of entry ${head.i} in term ${head.m}, wanted ${at.index} in ${at.term}`,
+      );
+    }
     const versions = new Map<string, Version>();
     let size = 0;
     let pruneMs = Infinity;

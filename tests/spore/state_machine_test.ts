@@ -333,6 +333,12 @@ Deno.test("[10.1b] state: a damaged snapshot is refused with a WireError, and ch
   fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
     assert.throws(() => machine.restore(bytes), WireError);
   }));
+  // Whole, but of another entry than the log says: what follows there would not follow here.
+  const { index } = log.machine;
+  machine.restore(good, { index, term: 1 });
+  for (const at of [{ index: index - 1, term: 1 }, { index: index + 1, term: 1 }, { index, term: 2 }]) {
+    assert.throws(() => machine.restore(good, at), WireError);
+  }
 });
 
 Deno.test("[10.1b] commands: what is encoded is read again; anything else is a WireError", () => {
