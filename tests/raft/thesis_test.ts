@@ -287,6 +287,15 @@ Deno.test("[3.1c] Thesis 3.8: nothing is acknowledged before it is durable, also
   assert.deepEqual(voter.pending[0]!.hardState, { term: 3, votedFor: "b" });
 });
 
+Deno.test("[3.1c] Thesis 3.8: a vote in a term that is stored already is durable before it is answered", () => {
+  const voter = new Driven({ slow: true, stored: stored([1], 3) });
+  voter.receive("b", vote(3));
+  assert.deepEqual(voter.take(), []);
+  assert.deepEqual(voter.pending.map((one) => one.hardState), [{ term: 3, votedFor: "b" }]);
+  voter.disk();
+  assert.deepEqual(voter.take(), [{ type: "vote-response", term: 3, granted: true }]);
+});
+
 Deno.test("[3.1c] Thesis 3.8: a restarted node keeps its term and its vote, and applies its state machine again", () => {
   const node = new Driven({ stored: stored([1, 1], 6, "b") });
   node.receive("c", vote(6));
