@@ -293,7 +293,11 @@ export class Latent implements Part {
     this.#evidence.push(...evidence);
     this.#entries = [];
     this.#table.clear();
-    for (const one of versions) this.#table.merge(one, this.ctx.nowMs);
+    for (const one of versions) {
+      const { reason } = this.#table.merge(one, this.ctx.nowMs);
+      // What was confirmed is not stored: it may have been overtaken since.
+      if (reason === "challenges") this.#confirmations.add(one, "contradicts", true);
+    }
     this.#words.load(own);
     if (unreadable.length > 0) {
       this.ctx.log("error", "spores-unreadable", `${unreadable.length} stored spore records cannot be read: dropped`);

@@ -345,6 +345,22 @@ Deno.test("[3.4c] Latent: a node overtakes what is said in its name", () => {
   assert.equal(beta!.lines(/AUDIT spore-not-mine/).length, 1);
 });
 
+Deno.test("[3.4c] Latent: a node that restarts asks again about what contradicts a higher tier", () => {
+  const { world, alpha, others: [beta, gamma] } = forest("beta", "gamma");
+  put(gamma!, "app/agreed", "first");
+  world.run(30_000);
+  alpha.kill();
+  world.run(60_000);
+  put(beta!, "app/agreed", "second");
+  world.run(30_000);
+  assert.equal(value(gamma!, "app/agreed"), "second", "its author has confirmed it");
+  gamma!.kill();
+  gamma!.boot();
+  world.run(30_000);
+  assert.equal(value(gamma!, "app/agreed"), "second");
+  assert.equal(spores(gamma!).suspects.confirmed, 1);
+});
+
 Deno.test("[3.4c] Latent: whom nobody can ask about is not used", () => {
   const { world, alpha, others: [beta, gamma] } = forest("beta", "gamma");
   const key = `service/web/${beta!.id}`;
