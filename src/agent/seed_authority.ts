@@ -4,7 +4,7 @@
  * @module
  */
 
-import { equalBytes } from "../core/bytes.ts";
+import { equalBytes, toHex } from "../core/bytes.ts";
 import { decodeAs, WireError } from "../core/codec.ts";
 import { nodeIdOf } from "../core/ids.ts";
 import { AuthorityChain, decodeEpoch, epochHash, readSignedEpoch, type SignedEpoch } from "../identity/authority.ts";
@@ -186,5 +186,5 @@ function holds(chain: AuthorityChain, decision: Decision): boolean {
 }
 
 function short(hash: Uint8Array): string {
-  return [...hash.slice(0, 4)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return toHex(hash.subarray(0, 4));
 }

@@ -44,6 +44,7 @@ import {
   openBundle,
   proofBytes,
   sealBundle,
+  SEED_PROOF_BYTES,
   type SeedBundle,
   spellBundle,
 } from "../spore/seed_bundle.ts";
@@ -166,7 +167,7 @@ export const BUNDLE_TTL_MS: number = RECORD_LIFE_MS_MAX;
 const SEEN_MAX = 64;
 /** Proofs kept for the next bundle; the oldest gives way. */
 const SIGNED_MAX = 2_048;
-/** A bundle holds those that could fill a frame of a slow link, and no more. */
+/** Time for a bundle to cross a slow link. */
 const OFFER_MS = 20_000;
 /** Nodes that are told of a decision are told again after so long. */
 const TELL_AGAIN_MS = 30_000;
@@ -781,7 +782,7 @@ export class Seeds implements Part {
     const { state } = ctx;
     const chain = state.network!.chain!;
     const pair = request.genesisSeed ? keyPairFromSeed(request.genesisSeed) : state.genesisPair;
-    if (!pair || toHex(pair.publicKey) !== toHex(chain.genesisKey)) {
+    if (!pair || !equalBytes(pair.publicKey, chain.genesisKey)) {
       throw new Refusal(
         "no-genesis-key",
         "Cannot decide: the genesis key is not here",
@@ -856,8 +857,6 @@ interface Made {
   readonly renewAtMs?: number;
 }
 
-/** A proof with one signature, and what stands around it. */
-const SEED_PROOF_BYTES = 160;
 /** Room for the manifest with all its addresses. */
 const MANIFEST_BYTES = 14 << 10;
 

@@ -21,6 +21,7 @@
 import { utf8 } from "../core/bytes.ts";
 import {
   array,
+  bytes,
   type CborValue,
   decodeAs,
   encodeCbor,
@@ -29,8 +30,8 @@ import {
   record,
   text,
   uint,
+  WireError,
 } from "../core/codec.ts";
-import { bytes, WireError } from "../core/codec.ts";
 import { sha256 } from "../core/crypto.ts";
 import { LIMITS } from "../core/limits.ts";
 

@@ -270,7 +270,7 @@ export function contentHash(
 export function chooseRecords(
   all: readonly Spore[],
   bytesMax: number,
-  proofBytes: (spore: Spore) => number = () => PROOF_BYTES,
+  proofBytes: (spore: Spore) => number = () => SEED_PROOF_BYTES,
 ): { readonly chosen: readonly Spore[]; readonly leftOut: number } {
   const byKey = [...all].sort((a, b) => a.record.key < b.record.key ? -1 : 1);
   const turns = new Map<string, number>();
@@ -297,8 +297,8 @@ export function chooseRecords(
   return { chosen, leftOut: all.length - chosen.length };
 }
 
-/** Size of a proof with one signature, and of what stands around it and the record. */
-const PROOF_BYTES = 160;
+/** Size of a proof with one signature, and of what stands around it and its record. */
+export const SEED_PROOF_BYTES = 160;
 
 /** Size of a proof and of what stands around it and its record. */
 export function proofBytes(proof: RankProof): number {
