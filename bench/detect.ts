@@ -12,18 +12,27 @@
  * @module
  */
 
-import { openControl } from "../src/cli/client.ts";
 import { works } from "../tests/testkit/hosts.ts";
-import { BINARY, freePort, type Pair, report, requireBinary, round, sleep } from "./processes.ts";
+import {
+  connect,
+  freePort,
+  killAll,
+  lineGroups,
+  LISTED,
+  numberFlag,
+  type Pair,
+  report,
+  requireBinary,
+  round,
+  sleep,
+  spawnNode,
+  spawnSerf,
+} from "./processes.ts";
 
 const SIZES = Deno.args.filter((one) => /^\d+$/.test(one)).map(Number);
-const ROUNDS = numberOf("rounds", 5);
-const HOGS_S = numberOf("hogs", 60);
+const ROUNDS = numberFlag("rounds", 5);
+const HOGS_S = numberFlag("hogs", 60);
 const TIMEOUT_MS = 60_000;
-
-function numberOf(name: string, fallback: number): number {
-  return Number(Deno.args.find((one) => one.startsWith(`--${name}=`))?.slice(name.length + 3) ?? fallback);
-}
 
 /** A member, and what it says of the others. */
 interface Running {
@@ -47,11 +56,8 @@ abstract class Cluster implements AsyncDisposable {
   /** Reads who joined and who failed out of what a member prints. */
   protected follow(one: Running, output: ReadableStream<Uint8Array>, lines: { listed: RegExp; dead: RegExp }): void {
     (async () => {
-      let rest = "";
-      for await (const text of output.pipeThrough(new TextDecoderStream())) {
-        const all = (rest + text).split("\n");
-        rest = all.pop()!;
-        for (const line of all) {
+      for await (const group of lineGroups(output)) {
+        for (const line of group) {
           const listed = lines.listed.exec(line)?.[1];
           if (listed) one.listed.add(listed);
           const dead = lines.dead.exec(line)?.[1];
@@ -95,14 +101,7 @@ abstract class Cluster implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const { child } of this.running) {
-      try {
-        child.kill("SIGKILL");
-      } catch {
-        // It has ended by itself.
-      }
-      await child.status;
-    }
+    await killAll(this.running.map(({ child }) => child));
   }
 }
 
@@ -115,20 +114,11 @@ class Ours extends Cluster {
     const name = `n${this.#count++}`;
     const state = `${this.#home}/${name}`;
     const verb = this.#hasInvite ? ["join", "--invite-file", `${this.#home}/invite`] : ["up", "--network", "bench"];
-    const child = new Deno.Command(BINARY, {
-      args: [
-        ...verb,
-        ...["--name", name, "--state", state, "--listen", "127.0.0.1", "--port", "0", "--http", "off"],
-        ...["--no-mdns", "--no-multicast", "--no-broadcast", "--log-format", "json"],
-      ],
-      stdin: "null",
-      stdout: "null",
-      stderr: "piped",
-    }).spawn();
+    const child = spawnNode(name, state, verb);
     const one: Running = { name, key: "", child, listed: new Set(), dead: new Map() };
     this.running.push(one);
     this.follow(one, child.stderr, {
-      listed: /"(?:member-listed|node-admitted|member-alive)".*"node":"(\w+)"/,
+      listed: LISTED.ours,
       dead: /"member-dead".*"node":"(\w+)"/,
     });
     using client = await connect(`${state}/agent.sock`);
@@ -175,25 +165,10 @@ class Serf extends Cluster {
     const join = this.#first === 0 ? [] : [`-join=127.0.0.1:${this.#first}`];
     if (this.#first === 0) this.#first = port;
     const name = `s${this.#count++}`;
-    const args = ["agent", `-node=${name}`, `-bind=127.0.0.1:${port}`, `-rpc-addr=127.0.0.1:${rpc}`, ...join];
-    const child = new Deno.Command("serf", { args, stdin: "null", stdout: "piped", stderr: "null" }).spawn();
+    const child = spawnSerf(name, port, rpc, join);
     const one: Running = { name, key: name, child, listed: new Set(), dead: new Map() };
     this.running.push(one);
-    this.follow(one, child.stdout, { listed: /EventMemberJoin: (\S+)/, dead: /EventMemberFailed: (\S+)/ });
-  }
-}
-
-async function connect(socket: string): ReturnType<typeof openControl> {
-  const deadlineMs = performance.now() + TIMEOUT_MS;
-  for (;;) {
-    try {
-      const client = await openControl(socket);
-      await client.status();
-      return client;
-    } catch (error) {
-      if (performance.now() > deadlineMs) throw error;
-      await sleep(20);
-    }
+    this.follow(one, child.stdout, { listed: LISTED.serf, dead: /EventMemberFailed: (\S+)/ });
   }
 }
 

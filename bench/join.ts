@@ -20,17 +20,34 @@
  * @module
  */
 
-import { openControl } from "../src/cli/client.ts";
 import { works } from "../tests/testkit/hosts.ts";
-import { BINARY, freePort, median, type Pair, report, requireBinary, round, sleep } from "./processes.ts";
+import {
+  connect,
+  freePort,
+  killAll,
+  lineGroups,
+  LISTED,
+  median,
+  numberFlag,
+  type Pair,
+  report,
+  requireBinary,
+  round,
+  sleep,
+  spawnNode,
+  spawnSerf,
+} from "./processes.ts";
 
 const SIZES = Deno.args.filter((one) => /^\d+$/.test(one)).map(Number);
-const ROUNDS = Number(Deno.args.find((one) => one.startsWith("--rounds="))?.slice(9) ?? 5);
+const ROUNDS = numberFlag("rounds", 5);
 const TIMEOUT_MS = 60_000;
 /** Above this, ours has channels to some members only. */
 const FULL_MESH_MAX = 32;
 
-type Client = Awaited<ReturnType<typeof openControl>>;
+/** Lines of one kind that our log writes in ten seconds at most: who has more to say than that is asked. */
+const LOG_BURST_MAX = 20;
+/** Time between two such questions. */
+const ASK_MS = 25;
 
 /** Told to join by its arguments, or once it runs. */
 type Way = "start" | "told";
@@ -62,21 +79,28 @@ abstract class Cluster implements AsyncDisposable {
   ): Promise<void> {
     const listed = new Set<string>();
     const channels = new Set<string>();
-    let rest = "";
-    for await (const text of output.pipeThrough(new TextDecoderStream())) {
-      const all = (rest + text).split("\n");
-      rest = all.pop()!;
-      for (const line of all) {
+    for await (const group of lineGroups(output)) {
+      for (const line of group) {
         const name = lines.listed.exec(line)?.[1];
         if (name) listed.add(name);
         const open = lines.channel?.exec(line)?.[1];
         if (open) channels.add(open);
       }
-      this.#listed[index] = listed.size + lines.own;
-      this.#channels[index] = channels.size;
-      this.#told.resolve();
-      this.#told = Promise.withResolvers();
+      this.note(index, listed.size + lines.own, channels.size);
     }
+  }
+
+  /** So many does a node list, and has channels to; what it said before may have been more. */
+  protected note(index: number, listed: number, channels: number): void {
+    this.#listed[index] = Math.max(this.#listed[index]!, listed);
+    this.#channels[index] = Math.max(this.#channels[index]!, channels);
+    this.#told.resolve();
+    this.#told = Promise.withResolvers();
+  }
+
+  /** Asks a node whose words do not say all; nothing to do where they do. */
+  protected ask(_index: number): Promise<void> {
+    return Promise.resolve();
   }
 
   /** Adds a member. */
@@ -93,30 +117,26 @@ abstract class Cluster implements AsyncDisposable {
     }
     const size = this.#listed.length;
     const deadlineMs = performance.now() + TIMEOUT_MS;
-    await this.#until(() => this.#listed.every((one) => one >= size), deadlineMs);
+    await this.#until(this.#listed, size, deadlineMs);
     const ms = performance.now() - fromMs;
     if (!channels) return { ms, channelsMs: NaN };
-    await this.#until(() => this.#channels.every((one) => one >= size - 1), deadlineMs);
+    await this.#until(this.#channels, size - 1, deadlineMs);
     return { ms, channelsMs: performance.now() - fromMs };
   }
 
-  async #until(done: () => boolean, deadlineMs: number): Promise<void> {
-    while (!done()) {
-      await Promise.race([this.#told.promise, sleep(100)]);
+  async #until(counts: readonly number[], wanted: number, deadlineMs: number): Promise<void> {
+    while (!counts.every((one) => one >= wanted)) {
+      // The log of one that has said as much as it may goes on in silence.
+      const silent = counts.findIndex((one) => one >= LOG_BURST_MAX && one < wanted);
+      if (silent >= 0) await Promise.all([this.ask(silent), sleep(ASK_MS)]);
+      else await Promise.race([this.#told.promise, sleep(100)]);
       if (performance.now() < deadlineMs) continue;
       throw new Error(`Not all of ${this.#listed.length} list all: ${this.#listed.join(" ")}; ${this.#channels}`);
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const child of this.children) {
-      try {
-        child.kill("SIGKILL");
-      } catch {
-        // It has ended by itself.
-      }
-      await child.status;
-    }
+    await killAll(this.children);
   }
 }
 
@@ -128,23 +148,15 @@ class Ours extends Cluster {
     const state = `${this.#home}/${index}`;
     const first = index === 0;
     const verb = first ? ["up", "--network", "bench"] : way === "told" ? ["up"] : ["join", "--invite-file", this.#file];
-    const args = [...verb, "--name", `n${index}`, "--state", state, "--listen", "127.0.0.1", "--port", "0"];
-    const quiet = ["--http", "off", "--no-mdns", "--no-multicast", "--no-broadcast"];
-    const log = ["--log-format", "json"];
-    const child = new Deno.Command(BINARY, {
-      args: [...args, ...quiet, ...log],
-      stdin: "null",
-      stdout: "null",
-      stderr: "piped",
-    }).spawn();
+    const child = spawnNode(`n${index}`, state, verb);
     this.children.push(child);
     this.follow(index, child.stderr, {
-      listed: /"(?:member-listed|node-admitted|member-alive)".*"node":"(\w+)"/,
+      listed: LISTED.ours,
       channel: /"member-alive".*"node":"(\w+)"/,
       own: 1,
     });
     if (!first && way === "start") return () => Promise.resolve();
-    const client = await this.#connect(`${state}/agent.sock`);
+    const client = await connect(`${state}/agent.sock`);
     if (!first) {
       return async () => {
         using told = client;
@@ -164,18 +176,10 @@ class Ours extends Cluster {
     return `${this.#home}/invite`;
   }
 
-  async #connect(socket: string): Promise<Client> {
-    const deadlineMs = performance.now() + TIMEOUT_MS;
-    for (;;) {
-      try {
-        const client = await openControl(socket);
-        await client.status();
-        return client;
-      } catch (error) {
-        if (performance.now() > deadlineMs) throw error;
-        await sleep(20);
-      }
-    }
+  protected override async ask(index: number): Promise<void> {
+    using client = await connect(`${this.#home}/${index}/agent.sock`);
+    const { members } = await client.status();
+    this.note(index, members.length, members.filter((one) => one.path).length);
   }
 
   override async [Symbol.asyncDispose](): Promise<void> {
@@ -191,10 +195,9 @@ class Serf extends Cluster {
     const [port, rpc] = [freePort(), freePort()];
     const join = index === 0 || way === "told" ? [] : [`-join=127.0.0.1:${this.#first}`];
     if (index === 0) this.#first = port;
-    const args = ["agent", `-node=s${index}`, `-bind=127.0.0.1:${port}`, `-rpc-addr=127.0.0.1:${rpc}`, ...join];
-    const child = new Deno.Command("serf", { args, stdin: "null", stdout: "piped", stderr: "null" }).spawn();
+    const child = spawnSerf(`s${index}`, port, rpc, join);
     this.children.push(child);
-    this.follow(index, child.stdout, { listed: /EventMemberJoin: (\S+)/, own: 0 });
+    this.follow(index, child.stdout, { listed: LISTED.serf, own: 0 });
     if (way === "start") return () => Promise.resolve();
     const conn = await connectRpc(rpc);
     return async () => {

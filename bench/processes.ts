@@ -1,6 +1,7 @@
 /** What the benches of whole programs share: the programs, their figures in /proc, and the arithmetic. @module */
 
 import { join } from "node:path";
+import { openControl } from "../src/cli/client.ts";
 import { COMPILED } from "../tests/testkit/program.ts";
 
 const ROOT = join(import.meta.dirname!, "..");
@@ -157,6 +158,81 @@ async function buildPlain(entry: string, name: string): Promise<string> {
   }).output();
   if (!success) throw new Error(`Cannot compile ${entry}: ${new TextDecoder().decode(stderr)}`);
   return output;
+}
+
+/** A whole number given as `--name=N`. */
+export function numberFlag(name: string, missing: number): number {
+  return Number(Deno.args.find((one) => one.startsWith(`--${name}=`))?.slice(name.length + 3) ?? missing);
+}
+
+/**
+ * Starts a member of ours that speaks to nothing but loopback and logs JSON to the standard error that is piped.
+ *
+ * @param verb What it is to do, such as `["up", "--network", "bench"]`.
+ */
+export function spawnNode(name: string, state: string, verb: readonly string[]): Deno.ChildProcess {
+  return new Deno.Command(BINARY, {
+    args: [
+      ...[...verb, "--name", name, "--state", state, "--listen", "127.0.0.1", "--port", "0", "--http", "off"],
+      ...["--no-mdns", "--no-multicast", "--no-broadcast", "--log-format", "json"],
+    ],
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+}
+
+/** Starts a serf agent on loopback whose log is the standard output that is piped. */
+export function spawnSerf(name: string, port: number, rpc: number, args: readonly string[]): Deno.ChildProcess {
+  return new Deno.Command("serf", {
+    args: ["agent", `-node=${name}`, `-bind=127.0.0.1:${port}`, `-rpc-addr=127.0.0.1:${rpc}`, ...args],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+}
+
+/** What serf and a node of ours print when they list a member. */
+export const LISTED = {
+  ours: /"(?:member-listed|node-admitted|member-alive)".*"node":"(\w+)"/,
+  serf: /EventMemberJoin: (\S+)/,
+} as const;
+
+/** The control socket of a node, once it answers. */
+export async function connect(socket: string, withinMs = 60_000): ReturnType<typeof openControl> {
+  const deadlineMs = performance.now() + withinMs;
+  for (;;) {
+    try {
+      const client = await openControl(socket);
+      await client.status();
+      return client;
+    } catch (error) {
+      if (performance.now() > deadlineMs) throw error;
+      await sleep(20);
+    }
+  }
+}
+
+/** Ends children at once, those that have ended by themselves as well. */
+export async function killAll(children: readonly Deno.ChildProcess[]): Promise<void> {
+  for (const child of children) {
+    try {
+      child.kill("SIGKILL");
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+    }
+    await child.status;
+  }
+}
+
+/** Lines of what a child prints, as they come: those of one read together. */
+export async function* lineGroups(output: ReadableStream<Uint8Array>): AsyncGenerator<readonly string[]> {
+  let rest = "";
+  for await (const text of output.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    yield lines;
+  }
 }
 
 /** A free TCP port of loopback; nobody else is likely to take it in the next second. */

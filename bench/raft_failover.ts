@@ -12,26 +12,16 @@
  * @module
  */
 
-import { join } from "node:path";
-import { COMPILED, FROM_SOURCE } from "../tests/testkit/program.ts";
-import { PrimaryGroup } from "../tests/testkit/primary_group.ts";
-import { ClientProcess, type WritersRun } from "./client_process.ts";
-import { Etcd } from "./peers/etcd.ts";
-import { type Pair, report, round, sleep } from "./processes.ts";
+import type { WritersRun } from "./client_process.ts";
+import { startPrimaryWorld } from "./primary_world.ts";
+import { numberFlag, type Pair, report, round, sleep } from "./processes.ts";
 
 const RUN_MS = 5_000;
 const KILL_AFTER_MS = 1_000;
 
-const rounds = Number(Deno.args.find((one) => one.startsWith("--rounds="))?.split("=")[1] ?? 20);
-if (!Deno.env.get("PRIMARY_DIR")) Deno.env.set("PRIMARY_DIR", "/dev/shm");
-const binary = Deno.args.find((one) => one.startsWith("--etcd="))?.slice(7) ?? "etcd";
-await using etcd = await Etcd.start(binary, 3, "/dev/shm");
-await using group = await PrimaryGroup.start(Deno.args.includes("--source") ? FROM_SOURCE : COMPILED, 3);
-await using ours = await ClientProcess.start("raft_net_client.ts", [
-  await group.invite("rhizomorph"),
-  join(group.home, "client"),
-]);
-await using reference = etcd ? await ClientProcess.start("peers/etcd_client.ts", etcd.clientUrls) : undefined;
+const rounds = numberFlag("rounds", 20);
+await using world = await startPrimaryWorld();
+const { group, ours, reference } = world;
 const gaps: number[] = [];
 const found: Pair[] = [];
 let acknowledged = 0;
@@ -48,9 +38,10 @@ for (let i = 0; i < rounds; i++) {
     const all = await Promise.all(group.members.map((one) => one.primary()));
     return all.every((one) => one.appliedIndex === all[0]!.appliedIndex);
   });
-  if (!etcd || !reference) continue;
+  if (!reference) continue;
+  const { etcd, client } = reference;
   const member = await etcd.leader();
-  const theirs = reference.ask<WritersRun>(`write 4 ${RUN_MS}`);
+  const theirs = client.ask<WritersRun>(`write 4 ${RUN_MS}`);
   await sleep(KILL_AFTER_MS);
   await etcd.kill(member);
   found.push({ ours: run.gapMs, reference: (await theirs).gapMs });

@@ -11,39 +11,25 @@
  * @module
  */
 
-import { join } from "node:path";
-import { COMPILED, FROM_SOURCE } from "../tests/testkit/program.ts";
-import { PrimaryGroup } from "../tests/testkit/primary_group.ts";
-import { ClientProcess, type WritersRun } from "./client_process.ts";
-import { Etcd } from "./peers/etcd.ts";
-import { median, type Pair, report, round } from "./processes.ts";
+import type { WritersRun } from "./client_process.ts";
+import { startPrimaryWorld } from "./primary_world.ts";
+import { median, numberFlag, type Pair, report, round } from "./processes.ts";
 
 const WRITERS = [1, 10, 100] as const;
 /** Time per commit, all writers together, over etcd's, at most: the bar and the aim by writers. */
 const BARS = { 1: [1, 0.67], 10: [0.5, 0.25], 100: [0.2, 0.067] } as const;
 
-function flag(name: string, missing: number): number {
-  return Number(Deno.args.find((one) => one.startsWith(`--${name}=`))?.split("=")[1] ?? missing);
-}
-
-const [pairs, runMs] = [flag("pairs", 5), flag("ms", 3_000)];
-if (!Deno.env.get("PRIMARY_DIR")) Deno.env.set("PRIMARY_DIR", "/dev/shm");
-const binary = Deno.args.find((one) => one.startsWith("--etcd="))?.slice(7) ?? "etcd";
-await using etcd = await Etcd.start(binary, 3, "/dev/shm");
-await using group = await PrimaryGroup.start(Deno.args.includes("--source") ? FROM_SOURCE : COMPILED, 3);
-await using ours = await ClientProcess.start("raft_net_client.ts", [
-  await group.invite("rhizomorph"),
-  join(group.home, "client"),
-]);
-await using reference = etcd ? await ClientProcess.start("peers/etcd_client.ts", etcd.clientUrls) : undefined;
+const [pairs, runMs] = [numberFlag("pairs", 5), numberFlag("ms", 3_000)];
+await using world = await startPrimaryWorld();
+const { ours, reference } = world;
 for (const writers of WRITERS) {
   // The first run is for the optimizing compiler.
   await ours.ask<WritersRun>(`write ${writers} ${runMs}`);
-  await reference?.ask(`write ${writers} 500`);
+  await reference?.client.ask(`write ${writers} ${runMs}`);
   const [own, theirs]: [WritersRun[], WritersRun[]] = [[], []];
   for (let i = 0; i < pairs; i++) {
     own.push(await ours.ask<WritersRun>(`write ${writers} ${runMs}`));
-    if (reference) theirs.push(await reference.ask<WritersRun>(`write ${writers} ${runMs}`));
+    if (reference) theirs.push(await reference.client.ask<WritersRun>(`write ${writers} ${runMs}`));
   }
   const of = (runs: readonly WritersRun[], field: keyof WritersRun) => round(median(runs.map((one) => one[field])));
   const more = {
