@@ -7,7 +7,16 @@
  * @module
  */
 
-import { createHash, createHmac, createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
+import {
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  type KeyObject,
+  sign,
+  timingSafeEqual,
+  verify,
+} from "node:crypto";
 import { Buffer } from "node:buffer";
 import { assert } from "./assert.ts";
 import { concatBytes, equalBytes, utf8 } from "./bytes.ts";
@@ -70,6 +79,16 @@ export function hmacSha256(key: Uint8Array, ...parts: readonly Uint8Array[]): Ui
   const mac = createHmac("sha256", key);
   for (const part of parts) mac.update(part);
   return new Uint8Array(mac.digest());
+}
+
+/** HMAC (RFC 2104) over another hash: what authenticator apps speak is SHA-1, for which no weakness of HMAC is known. */
+export function hmacOf(hash: "sha1" | "sha256" | "sha512", key: Uint8Array, message: Uint8Array): Uint8Array {
+  return new Uint8Array(createHmac(hash, key).update(message).digest());
+}
+
+/** Whether two secrets are the same, in a time that tells nothing but whether their lengths are. */
+export function equalSecrets(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && timingSafeEqual(a, b);
 }
 
 /**

@@ -130,6 +130,24 @@ export const LIMITS = {
   consensusRoundsMax: 64,
   /** Operations that wait for their turn; the lightest of the fullest lane is refused when full. */
   consensusQueueMax: 4_096,
+  /** Roles of a network's own; a further one counts as none. */
+  accessRolesMax: 128,
+  /** Grants of one role. */
+  accessGrantsMax: 64,
+  /** Bindings: operators, service tokens and nodes that have a role; a further one counts as none. */
+  accessBindingsMax: 1_024,
+  /** Subjects that may do nothing for a while; the one that ends first makes room. */
+  accessSuspendedMax: 1_024,
+  /** Sessions of operators on one node; a further one is refused. */
+  sessionsMax: 256,
+  /** Sessions of one operator key; the oldest goes. */
+  sessionsPerKeyMax: 16,
+  /** Requests of one session that are remembered against replay, for as long as they could be replayed. */
+  sessionNoncesMax: 1_024,
+  /** Answered login challenges that are remembered, for as long as they could be replayed. */
+  loginsRememberedMax: 1_024,
+  /** Sources and subjects whose failures are counted; what is free of failures longest goes first. */
+  throttledMax: 1_024,
   /** Length of names that people give. */
   nameCharsMax: 63,
 } as const;
