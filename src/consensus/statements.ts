@@ -82,9 +82,19 @@ export function operationValue(operation: Operation): CborValue {
   return { k: operation.kind, b: operation.body };
 }
 
+/** Hash of one operation, 32 bytes. */
+export function operationHash(operation: Operation): Uint8Array {
+  return hashParts("mycelium/consensus/operation/v1", encodeCbor(operationValue(operation)));
+}
+
+/** Hash of a list of operations, 32 bytes, from that of each: one of them is proved without the others. */
+export function operationsHashOf(hashes: readonly Uint8Array[]): Uint8Array {
+  return hashParts("mycelium/consensus/operations/v1", ...hashes);
+}
+
 /** Hash of a list of operations, 32 bytes. */
 export function operationsHash(operations: readonly Operation[]): Uint8Array {
-  return hashParts("mycelium/consensus/operations/v1", encodeCbor(operations.map(operationValue)));
+  return operationsHashOf(operations.map(operationHash));
 }
 
 const readHeaderParts = record({

@@ -316,7 +316,7 @@ Deno.test("[4.1d] Consensus: an opened set with a commitment whose signature was
   const net = new Net(4);
   net.submit("n01", {});
   net.passes = (_, to, { type }) => type !== "precommit" && to !== "n04";
-  net.run(1_450);
+  net.run(9_000);
   const lock = net.sent.find(({ message }) => message.type === "lock")?.message;
   const propose = net.sent.find(({ message }) => message.type === "propose")!.message;
   assert.ok(lock?.type === "lock");
