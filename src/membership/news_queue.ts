@@ -7,10 +7,17 @@ interface Entry {
   sent: number;
 }
 
+/** What somebody said is passed on once in so long: a minute. */
+export const PASS_AGAIN_MS = 60_000;
+/** Words that were passed on are remembered, for each place of the queue. */
+const PASSED_PER_ENTRY = 8;
+
 /** A bounded queue of news. Full: what was passed on most often goes. */
 export class NewsQueue {
   /** By subject and accuser: what one says of another, the last word of it. */
   readonly #entries = new Map<string, Entry>();
+  /** What others said and was passed on from here, the oldest first. */
+  readonly #passed = new Map<string, { readonly update: SwimUpdate; readonly atMs: number }>();
   readonly #max: number;
 
   /** @param max Entries. */
@@ -24,16 +31,32 @@ export class NewsQueue {
 
   /** Takes news, unless the same or a later word of the same accuser about the same node is known. */
   add(update: SwimUpdate): void {
-    const key = `${update.subject} ${update.accuser ?? ""}`;
+    const key = keyOf(update);
     const known = this.#entries.get(key)?.update;
-    if (
-      known && (known.incarnation > update.incarnation ||
-        known.incarnation === update.incarnation && RANK[known.kind] >= RANK[update.kind])
-    ) return;
+    if (known && !overtakes(update, known)) return;
     this.#entries.delete(key);
     if (this.#entries.size >= this.#max) this.#dropMostSent();
     this.#entries.set(key, { update, sent: 0 });
     if (update.kind === "alive") this.supersede(update.subject, update.incarnation);
+  }
+
+  /**
+   * Takes news of others to pass it on, unless that was done within {@linkcode PASS_AGAIN_MS}: two nodes would keep it
+   * going between them for ever. Not for longer, since who was out of reach then has not heard it.
+   */
+  pass(update: SwimUpdate, nowMs: number): void {
+    const key = keyOf(update);
+    const last = this.#passed.get(key);
+    if (last && nowMs < last.atMs + PASS_AGAIN_MS && !overtakes(update, last.update)) return;
+    this.#passed.delete(key);
+    this.#passed.set(key, { update, atMs: nowMs });
+    if (this.#passed.size > PASSED_PER_ENTRY * this.#max) {
+      for (const oldest of this.#passed.keys()) {
+        this.#passed.delete(oldest);
+        break;
+      }
+    }
+    this.add(update);
   }
 
   /** Drops what was said of an earlier incarnation of a node. */
@@ -82,6 +105,17 @@ export class NewsQueue {
     for (const one of this.#entries) if (!most || one[1].sent > most[1].sent) most = one;
     if (most) this.#entries.delete(most[0]);
   }
+}
+
+/** Whose word about whom. */
+function keyOf(update: SwimUpdate): string {
+  return `${update.subject} ${update.accuser ?? ""}`;
+}
+
+/** Whether one word stands against another of the same node about the same. */
+function overtakes(update: SwimUpdate, known: SwimUpdate): boolean {
+  return update.incarnation > known.incarnation ||
+    update.incarnation === known.incarnation && RANK[update.kind] > RANK[known.kind];
 }
 
 /** Of two words under one incarnation the graver one stands (SWIM, section 4.2). */

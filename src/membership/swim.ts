@@ -404,8 +404,7 @@ export class Swim {
     }
     const node = this.#node(subject);
     if (!node || incarnation < node.incarnation || update.accuser === this.#self) return;
-    // What is known already is no news: passed on again, it would go round for ever.
-    if (kind !== "alive" || incarnation > node.incarnation) this.#news.add(update);
+    this.#news.pass(update, this.#nowMs);
     if (kind === "alive") {
       // It proves nothing, but what is said from here has to be about the present incarnation, or nobody heeds it.
       if (incarnation > node.incarnation + INCARNATION_JUMP_MAX) return;

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { NewsQueue } from "../../src/membership/news_queue.ts";
+import { NewsQueue, PASS_AGAIN_MS } from "../../src/membership/news_queue.ts";
 import type { SwimUpdate } from "../../src/membership/swim_messages.ts";
 
 const of = (kind: SwimUpdate["kind"], subject: string, incarnation: number, accuser?: string): SwimUpdate => ({
@@ -49,6 +49,22 @@ Deno.test("NewsQueue: nobody is told what it said itself, nor what others say of
   assert.deepEqual(queue.take(5, 5, "a"), []);
   assert.deepEqual(queue.take(5, 5, "x"), []);
   assert.equal(queue.take(5, 5, "y").length, 1);
+});
+
+Deno.test("NewsQueue: what others said is passed on once a minute, and at once where it is newer or graver", () => {
+  const queue = new NewsQueue(10);
+  const told = (nowMs: number, update: SwimUpdate) => {
+    queue.pass(update, nowMs);
+    return queue.take(1, 9).length;
+  };
+  assert.equal(told(0, of("suspect", "a", 1, "x")), 1);
+  assert.equal(told(10, of("suspect", "a", 1, "x")), 0, "two nodes would keep it going between them");
+  assert.equal(told(20, of("dead", "a", 1, "x")), 1, "graver");
+  assert.equal(told(30, of("suspect", "a", 1, "x")), 0);
+  assert.equal(told(40, of("alive", "a", 2, "x")), 1, "newer");
+  assert.equal(told(50, of("alive", "a", 2, "y")), 1, "somebody else");
+  assert.equal(told(40 + PASS_AGAIN_MS, of("alive", "a", 2, "x")), 1, "who was out of reach has not heard it");
+  for (let i = 0; i < 1_000; i++) assert.equal(told(100, of("alive", `n${i}`, 1)), 1, "however many there are");
 });
 
 Deno.test("[10.1b] NewsQueue: bounded whatever comes, and what is told is the least told of what fits", () => {
