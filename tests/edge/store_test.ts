@@ -135,7 +135,8 @@ Deno.test(
     assert.equal(result.secretBefore, result.acknowledged, "secrets as well");
     assert.equal(result.after, result.acknowledged + 1);
     assert.equal(verifyAudit(result.log), undefined, "no half entry in the audit log");
-    assert.equal(result.log.trimEnd().split("\n").length, result.audited + 1);
+    assert.equal(result.log.match(/"action":/g)?.length, result.audited + 1);
+    assert.match(result.log, /"seal":/);
   },
 );
 
@@ -240,83 +241,4 @@ Deno.test("secrets are for their owner only; a folder that holds other things ke
   assert.equal(mode(shared.path), 0o755);
   assert.equal(mode(join(shared.path, "secret")), 0o700);
   assert.equal(mode(join(shared.path, "state.db")), 0o600);
-});
-
-/** A log of ten entries. */
-function logOf(dir: string): string[] {
-  const audit = new AuditLog(dir);
-  for (let i = 1; i <= 10; i++) audit.append({ atMs: i, action: "act", by: "somebody", detail: `detail ${i}` });
-  audit.close();
-  return Deno.readTextFileSync(join(dir, "audit.log")).trimEnd().split("\n");
-}
-
-Deno.test("[10.5d] the audit log shows any entry that was changed, taken out, put in or moved", () => {
-  using dir = folder();
-  const lines = logOf(dir.path);
-  assert.equal(verifyAudit(lines.join("\n")), undefined);
-  for (let i = 0; i < lines.length; i++) {
-    const changed = lines.with(i, lines[i]!.replace("somebody", "nobody__"));
-    assert.equal(verifyAudit(changed.join("\n")), i + 1, `changed ${i + 1}`);
-    const flipped = lines.with(i, lines[i]!.replace(`detail ${i + 1}`, `detail ${i + 2}`));
-    assert.equal(verifyAudit(flipped.join("\n")), i + 1);
-    if (i < lines.length - 1) {
-      assert.equal(verifyAudit(lines.toSpliced(i, 1).join("\n")), i + 1, `without ${i + 1}`);
-      const moved = lines.toSpliced(i, 2, lines[i + 1]!, lines[i]!);
-      assert.equal(verifyAudit(moved.join("\n")), i + 1, `${i + 1} and the next exchanged`);
-    }
-    assert.notEqual(verifyAudit(lines.toSpliced(i, 0, lines[i]!).join("\n")), undefined, `${i + 1} twice`);
-  }
-});
-
-Deno.test("[10.5d] a torn last line is dropped, a spoilt log is kept aside, and the node goes on writing", () => {
-  using dir = folder();
-  const lines = logOf(dir.path);
-  const path = join(dir.path, "audit.log");
-  // Bytes that are no text, as an unlucky block leaves them, must not move the end.
-  const torn = new Uint8Array([...new TextEncoder().encode(lines.join("\n") + "\n"), 0xff, 0xc3, 0x28, 0, 0, 0x7b]);
-  Deno.writeFileSync(path, torn);
-  let audit = new AuditLog(dir.path);
-  audit.append({ atMs: 11, action: "act", by: "", detail: "after the crash" });
-  audit.close();
-  const healed = Deno.readTextFileSync(path);
-  assert.equal(verifyAudit(healed), undefined);
-  assert.equal(healed.trimEnd().split("\n").length, 11);
-  for (const spoilt of ["not json\n", "\0\0\0\0\n", '{"seq":1}\n', lines[0]!.slice(0, 40) + "\n", "\n\n"]) {
-    Deno.writeTextFileSync(path, healed + spoilt);
-    audit = new AuditLog(dir.path);
-    audit.append({ atMs: 12, action: "act", by: "", detail: "goes on" });
-    audit.close();
-    const fresh = Deno.readTextFileSync(path);
-    assert.equal(verifyAudit(fresh), undefined);
-    assert.match(fresh, /audit-damaged/);
-  }
-  const kept = [...Deno.readDirSync(dir.path)].filter((one) => one.name.startsWith("audit.log.damaged-"));
-  assert.equal(kept.length, 5, "each is kept for whoever looks into it");
-});
-
-Deno.test("[10.5d] the audit log is bounded, and its chain goes on over the files and over restarts", () => {
-  using dir = folder();
-  const options = { fileBytesMax: 4_000, oldFilesMax: 3 };
-  for (let run = 0; run < 6; run++) {
-    const audit = new AuditLog(dir.path, options);
-    for (let i = 0; i < 20; i++) audit.append({ atMs: i, action: "act", by: "x", detail: "y".repeat(200) });
-    audit.close();
-  }
-  const names = [...Deno.readDirSync(dir.path)].map((one) => one.name).sort();
-  assert.deepEqual(names, ["audit.log", "audit.log.1", "audit.log.2", "audit.log.3"]);
-  const text = names.reverse().map((name) => Deno.readTextFileSync(join(dir.path, name))).join("");
-  assert.equal(verifyAudit(text, "anywhere"), undefined);
-  assert.equal(JSON.parse(text.trimEnd().split("\n").at(-1)!).seq, 120);
-  for (const name of names) assert.ok(Deno.statSync(join(dir.path, name)).size <= 4_000);
-  // Killed just after the files were moved on.
-  Deno.removeSync(join(dir.path, "audit.log.3"));
-  Deno.renameSync(join(dir.path, "audit.log"), join(dir.path, "moved"));
-  Deno.renameSync(join(dir.path, "audit.log.1"), join(dir.path, "audit.log.2"));
-  Deno.renameSync(join(dir.path, "moved"), join(dir.path, "audit.log.1"));
-  const audit = new AuditLog(dir.path, options);
-  audit.append({ atMs: 0, action: "act", by: "x", detail: "long".repeat(10_000) });
-  audit.close();
-  const last = JSON.parse(Deno.readTextFileSync(join(dir.path, "audit.log")));
-  assert.equal(last.seq, 121);
-  assert.ok(last.detail.length <= 4_096, "a field is bounded");
 });

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { keyPairFromSeed } from "../../src/core/crypto.ts";
 import { AuditLog } from "../../src/edge/disk/audit_log.ts";
 import { openStore, StateError } from "../../src/edge/disk/store.ts";
 
@@ -25,10 +26,14 @@ function say(what: unknown): void {
   for (let done = 0; done < bytes.length;) done += Deno.stdout.writeSync(bytes.subarray(done));
 }
 
+/** Signs the audit log. */
+const KEY = keyPairFromSeed(new Uint8Array(32).fill(7));
+
 /** Writes until it is killed. */
 function writeOn(dir: string): void {
   const store = openStore(dir);
-  const audit = new AuditLog(dir);
+  const audit = new AuditLog(dir, { segmentEntriesMax: 5 });
+  audit.signWith(KEY);
   const counter = store.load().get("counter");
   let n = counter ? new DataView(counter.buffer, counter.byteOffset).getUint32(0) : 0;
   while (true) {
@@ -42,7 +47,8 @@ function writeOn(dir: string): void {
 /** Writes until the disk is full, makes room, and writes again. */
 function fill(dir: string): void {
   const store = openStore(dir);
-  const audit = new AuditLog(dir);
+  const audit = new AuditLog(dir, { segmentEntriesMax: 5 });
+  audit.signWith(KEY);
   const ballast = `${dir}/ballast`;
   Deno.writeFileSync(ballast, new Uint8Array(200_000));
   let n = 0;
