@@ -13,7 +13,7 @@ import { equalBytes } from "../core/bytes.ts";
 import { array, bytes, type CborValue, optional, record, uint, WireError } from "../core/codec.ts";
 import { nodeIdOf } from "../core/ids.ts";
 import { majority } from "../core/quorum.ts";
-import { mayWrite, readKey } from "../spore/keys.ts";
+import { mayWrite, ownerOf, readKey } from "../spore/keys.ts";
 import { type RankProof, type RankStatement, signRank, verifyRankSignature } from "../spore/proof.ts";
 import { RECORD_LIFE_MS_MAX, type Spore } from "../spore/record.ts";
 import type { StateMachine, Version } from "../spore/state_machine.ts";
@@ -269,6 +269,8 @@ export class Attestation {
   #permitted({ spore }: Version): boolean {
     const { key, value } = spore.record;
     const deletes = value === undefined;
+    // What was decided: this replica has verified it against the electorate of its own state, or it would not be there.
+    if (ownerOf(key)?.kind === "agreed") return this.#state()?.agreed.warrantOf(key) !== undefined;
     if (mayWrite(key, { nodeId: spore.author, issuer: false }, deletes)) return true;
     const chain = this.#ctx.state.network!.chain!;
     for (let epoch = chain.epoch; epoch >= 1; epoch--) {

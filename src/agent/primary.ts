@@ -49,6 +49,9 @@ import {
   requestsValue,
   type WriteResult,
 } from "./primary_client.ts";
+import { NetworkLaw } from "./agreed_law.ts";
+import type { CertifiedResult, Decision } from "./certified.ts";
+import { PrimaryDecisions } from "./primary_decisions.ts";
 import { PrimaryFence } from "./primary_fence.ts";
 import { ACTIVE_MS, PrimaryPace } from "./primary_pace.ts";
 import { INFO_MS, PrimaryPolicy, readInfo } from "./primary_policy.ts";
@@ -135,6 +138,7 @@ export class Primary implements Part {
   readonly methods: readonly string[] = [
     "raft",
     "primary.propose",
+    "primary.decided",
     "primary.read",
     "primary.info",
     "primary.attest",
@@ -186,6 +190,8 @@ export class Primary implements Part {
   readonly #pace: PrimaryPace;
   readonly #policy: PrimaryPolicy;
   readonly #fence: PrimaryFence;
+  readonly #decisions: PrimaryDecisions;
+  #law: NetworkLaw | undefined;
   /** Said by an operator here, and not in the log yet. */
   #recovery: { readonly without: readonly string[]; readonly statement: Envelope } | undefined;
   constructor(ctx: Context, entries: ReadonlyMap<string, Uint8Array>) {
@@ -211,6 +217,25 @@ export class Primary implements Part {
       propose: (command) => this.#proposeOwn(command),
       change: (changes) => this.#change(changes),
     });
+    // deno-lint-ignore no-this-alias -- the getters of the port below have a `this` of their own
+    const primary = this;
+    this.#decisions = new PrimaryDecisions(ctx, {
+      get leads() {
+        return primary.leads;
+      },
+      get leader() {
+        return primary.leader;
+      },
+      get state() {
+        return primary.#state;
+      },
+      whom: (tries) => {
+        this.#rouse();
+        return this.#whom(tries);
+      },
+      propose: (data, done) => this.#proposeOne(data, done),
+      doubt: (nodeId) => this.#doubt(nodeId),
+    });
     this.#client = new PrimaryClient({
       get nowMs() {
         return ctx.nowMs;
@@ -231,6 +256,7 @@ export class Primary implements Part {
   clear(): void {
     this.#stop();
     this.#client.clear();
+    this.#decisions.clear();
     this.#store.clear();
     this.#stored = undefined;
     this.#broken = undefined;
@@ -278,6 +304,7 @@ export class Primary implements Part {
   sessionUp(nodeId: string): void {
     this.#policy.sessionUp(nodeId);
     this.#client.hurry();
+    this.#decisions.hurry();
   }
 
   sessionDown(nodeId: string): void {
@@ -292,6 +319,7 @@ export class Primary implements Part {
     this.#policy.clockSetBack();
     this.#pace.clockSetBack();
     this.#client.clockSetBack();
+    this.#decisions.clockSetBack();
     this.attestation.clockSetBack();
     this.#console.clockSetBack();
     this.#parked = this.#parked.map((one) => ({ ...one, untilMs: this.#ctx.nowMs }));
@@ -307,6 +335,7 @@ export class Primary implements Part {
       this.#unpark(),
       this.#lead(),
       this.#client.wake(),
+      this.#decisions.wake(),
       this.attestation.wake(),
     );
     // The client may have found work for the replica.
@@ -323,6 +352,8 @@ export class Primary implements Part {
         return this.#onRaft(peer.nodeId, body);
       case "primary.propose":
         return this.#onPropose(peer, body, inboundId);
+      case "primary.decided":
+        return this.#decisions.serve(peer, body, inboundId);
       case "primary.read":
         return this.#onRead(body, inboundId);
       case "primary.fence":
@@ -398,6 +429,31 @@ export class Primary implements Part {
     const { expect, timeoutMs = CONTROL_MS } = options;
     this.#client.write(spore.envelope, { timeoutMs, ...(expect === undefined ? {} : { expect }) }, done);
     this.ctx.wakeAt(this.ctx.nowMs);
+  }
+
+  /** Has a decision applied; see `DecisionSink`. */
+  certified(
+    decision: Decision,
+    options: { readonly timeoutMs: number },
+    done: (result: CertifiedResult) => void,
+  ): void {
+    this.#decisions.certified(decision, options, done);
+  }
+
+  /** What certificates, electorates and warrants of this network mean; missing before it is known. */
+  get law(): NetworkLaw | undefined {
+    const { genesis, chain } = this.#ctx.state.network ?? {};
+    const [founder] = chain?.issuersAt(1) ?? [];
+    if (!genesis || !founder) return undefined;
+    if (!this.#law || !equalBytes(this.#law.root.networkId, this.#ctx.state.networkId)) {
+      const { genesisKey, operatorKey } = genesis.record;
+      this.#law = new NetworkLaw({
+        networkId: this.#ctx.state.networkId,
+        founder,
+        operators: [genesisKey, operatorKey],
+      });
+    }
+    return this.#law;
   }
 
   /** Reads keys; `done` is called once. */
@@ -555,7 +611,7 @@ export class Primary implements Part {
     const replica = known?.id ?? `${state.nodeId}.${toHex(ctx.entropy.bytes(4))}`;
     const identity = { id: replica, founder, incarnation: (known?.incarnation ?? 0) + 1 };
     ctx.persist(this.#store.identify(identity));
-    const machine = new StateMachine(state.networkId);
+    const machine = new StateMachine(state.networkId, this.law);
     const stored = this.#stored;
     if (stored?.snapshot) {
       try {
@@ -581,7 +637,12 @@ export class Primary implements Part {
       incarnation: identity.incarnation,
       ...(stored ? { stored } : {}),
       ...(founder ? { founding: configOf([replica]) } : {}),
-      options: { electionTimeoutMs: ACTIVE_MS, heartbeatMs: ACTIVE_MS / 5, trailingEntries: TRAILING_ENTRIES },
+      options: {
+        electionTimeoutMs: ACTIVE_MS,
+        heartbeatMs: ACTIVE_MS / 5,
+       
+        trailingEntries: TRAILING_ENTRIES,
+      },
     });
     // What is on disk from here on, the replica itself knows.
     this.#stored = undefined;
@@ -743,7 +804,7 @@ export class Primary implements Part {
         one.done(one.term === term ? applied.result : { leader: this.leader });
       }
       this.#accepted.delete(index);
-      if (applied.changed) this.attestation.changed(applied.changed);
+      for (const one of applied.changed) this.attestation.changed(one);
     }
     this.#step({ type: "applied", nowMs: this.ctx.nowMs, index: entries.at(-1)!.index });
     this.#compact();
@@ -894,6 +955,14 @@ export class Primary implements Part {
     const id = this.#nextId++;
     this.#waiting.set(id, { kind: "propose", done: () => {} });
     this.#step({ type: "propose", nowMs: this.ctx.nowMs, proposals: [{ id, data: encodeCommand(command) }] });
+  }
+
+  /** One command of somebody, answered when it is applied, or where this node leads no more. */
+  #proposeOne(data: Uint8Array, done: (answer: CommandResult | { readonly leader: string | undefined }) => void): void {
+    this.#pace.busy();
+    const id = this.#nextId++;
+    this.#waiting.set(id, { kind: "propose", done });
+    this.#step({ type: "propose", nowMs: this.ctx.nowMs, proposals: [{ id, data }] });
   }
 
   // --- Writes.

@@ -100,6 +100,14 @@ export const LIMITS = {
   primaryNodesMax: 32,
   /** Records that were verified before they were in the log. */
   primaryVerifiedMax: 4_096,
+  /** Agreed keys of the Primary Spore, besides the others. */
+  agreedKeysMax: 1_024,
+  /** What shows them: certificates and operations; agreed records take at most as much besides the others. Bytes. */
+  agreedWarrantBytesMax: 16 << 20,
+  /** What shows all electorates since the first, bytes; past it the electorate stays as it is. */
+  agreedLinkBytesMax: 16 << 20,
+  /** Applied decisions of one proposer that are remembered; what ends before the one that was forgotten is refused. */
+  agreedInstancesPerProposerMax: 256,
   /** Spore records that a node knows, by key; what has no proof of rank is refused where it is full. */
   sporesMax: 100_000,
   /** What they take together, bytes. */
@@ -156,7 +164,10 @@ assert(LIMITS.recordBytesMax * 8 <= LIMITS.frameBytesMax, "a frame carries at le
 assert(LIMITS.raftEntryBytesMax * 2 <= LIMITS.frameBytesMax, "a Raft entry fits half a frame");
 assert(LIMITS.issuersMax <= LIMITS.raftMembersMax, "all issuers are members of the Raft group");
 assert(
-  LIMITS.primaryBytesMax + LIMITS.primarySessionsMax * LIMITS.primaryWindowMax * 16 < LIMITS.raftSnapshotBytesMax,
+  LIMITS.primaryBytesMax + LIMITS.primarySessionsMax * LIMITS.primaryWindowMax * 16 +
+      2 * LIMITS.agreedWarrantBytesMax + LIMITS.agreedLinkBytesMax +
+      2 * LIMITS.consensusVotersMax * LIMITS.agreedInstancesPerProposerMax * (100 + LIMITS.consensusBatchMax) <
+    LIMITS.raftSnapshotBytesMax,
   "the state of the Primary Spore fits a snapshot",
 );
 assert(LIMITS.sporesMax * 8 <= LIMITS.frameBytesMax, "a list of the ids of all spore records fits a frame");

@@ -9,6 +9,7 @@
  * | `service/<service>/<nodeId>` | that node: where a service runs (Service Spore) |
  * | `net/…` | issuers |
  * | `app/…` | any member; the Primary Spore orders the writes |
+ * | `agreed/…` | nobody alone: what consensus decided; a word there counts with a proof of the Primary tier only |
  *
  * An issuer may delete what a node wrote, since a node that was removed cannot any more. It may not write in its name.
  *
@@ -22,7 +23,9 @@ export type KeyOwner =
   /** Only the node with this id writes it. */
   | { readonly kind: "node"; readonly nodeId: string }
   | { readonly kind: "issuers" }
-  | { readonly kind: "members" };
+  | { readonly kind: "members" }
+  /** Only a decision makes such a record, whoever signed it. */
+  | { readonly kind: "agreed" };
 
 /** Longest key in characters. */
 export const KEY_CHARS_MAX = 200;
@@ -46,6 +49,8 @@ export function ownerOf(key: string): KeyOwner | undefined {
       return { kind: "issuers" };
     case "app":
       return { kind: "members" };
+    case "agreed":
+      return { kind: "agreed" };
     default:
       return undefined;
   }
@@ -55,7 +60,7 @@ export function ownerOf(key: string): KeyOwner | undefined {
 export const readKey: Reader<string> = (value, path) => {
   if (typeof value === "string" && ownerOf(value)) return value;
   throw new WireError(
-    `Cannot read ${path}: wanted a key such as "app/…", "net/…", "node/<id>/…" or "service/<name>/<id>"`,
+    `Cannot read ${path}: wanted a key such as "app/…", "net/…", "agreed/…", "node/<id>/…" or "service/<name>/<id>"`,
   );
 };
 
@@ -76,6 +81,8 @@ export function mayWrite(key: string, writer: Writer, deletes: boolean): boolean
       return writer.issuer;
     case "members":
       return true;
+    case "agreed":
+      return false;
     default:
       return owner satisfies never;
   }

@@ -5,6 +5,9 @@
  * comes from the log: the leader dates each command, and the state's clock is the latest date so far. Signatures
  * are verified here as well, so that a leader cannot put words into anybody's mouth.
  *
+ * Records under `agreed/…` come from decisions alone: a certificate of the electorate that the state itself holds, verified by
+ * every replica (`law.ts`, ADR 20). Whoever leads can leave a decision out, and cannot make one.
+ *
  * A write counts once however often it is sent: a client opens a session (an entry of its own) and numbers its
  * writes; the answers of those that it may still ask for are kept with the session. Source: Ongaro's thesis, 6.3.
  *
@@ -30,7 +33,9 @@ import { hashParts } from "../core/crypto.ts";
 import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
 import { readNodeId } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
+import { AgreedState } from "./agreed_state.ts";
 import { mayWrite, ownerOf } from "./keys.ts";
+import { ELECTORATE_RECORD, type Judged, type Judgement, type Law, POLICY_RECORD } from "./law.ts";
 import { openSpore, type Spore } from "./record.ts";
 
 /** What the log carries. `timeMs` is the leader's clock when it proposed, milliseconds since the epoch. */
@@ -53,6 +58,8 @@ export type Command =
   }
   /** The authority has changed: who may write where only issuers may. */
   | { readonly op: "issuers"; readonly timeMs: number; readonly epoch: number; readonly issuers: readonly string[] }
+  /** Something was decided: certificate and operations, in the encoding of the law. Who brings it does not matter. */
+  | { readonly op: "decided"; readonly timeMs: number; readonly decision: Uint8Array }
   /** An operator went on without a lost majority: what it had committed may be missing. */
   | {
     readonly op: "recovered";
@@ -87,13 +94,23 @@ export type ResultCode =
   /** The client said that it has this answer already. */
   | "answered"
   /** More writes of one session are under way than answers are kept. */
-  | "window";
+  | "window"
+  /** The electorate decided against it. */
+  | "rejected"
+  /** Decided by another electorate than the one that the state holds. */
+  | "foreign-table"
+  /** The certificate does not hold. */
+  | "not-certified"
+  /** The key asks for more agreement than there is. */
+  | "class-too-low";
 
 /** What a command led to. */
 export interface CommandResult {
   readonly code: ResultCode;
-  /** Index of the version that stands under the key now; for `open` the number of the session. */
+  /** Index of the version that stands under the key now; for `open` the number of the session; for `decided` its entry. */
   readonly index: number;
+  /** Of a decision: how each operation ended. */
+  readonly outcomes?: readonly ResultCode[];
 }
 
 /** One version of a key, as agreed. */
@@ -107,8 +124,8 @@ export interface Version {
 /** What {@linkcode StateMachine.apply} gives. */
 export interface Applied {
   readonly result: CommandResult;
-  /** What stands under a key now, where that has changed. */
-  readonly changed?: Version;
+  /** What stands under keys now, where that has changed. */
+  readonly changed: readonly Version[];
 }
 
 /** A recovery from a lost majority, as the log remembers it. */
@@ -140,13 +157,17 @@ const CODES: readonly ResultCode[] = [
   "session-unknown",
   "answered",
   "window",
+  "rejected",
+  "foreign-table",
+  "not-certified",
+  "class-too-low",
 ];
 
 /** Reads the code of a result. */
 export const readResultCode = oneOf(CODES);
 
 const readCommand = record({
-  o: oneOf(["open", "write", "issuers", "recovered"]),
+  o: oneOf(["open", "write", "issuers", "decided", "recovered"]),
   t: uint(),
   c: optional(readNodeId),
   s: optional(uint()),
@@ -156,6 +177,7 @@ const readCommand = record({
   x: optional(uint()),
   p: optional(uint()),
   i: optional(array(readNodeId, LIMITS.primaryNodesMax)),
+  d: optional(bytes({ max: LIMITS.raftEntryBytesMax })),
 });
 
 /** A command as bytes for the log. */
@@ -176,6 +198,8 @@ export function encodeCommand(command: Command): Uint8Array {
       });
     case "issuers":
       return encodeCbor({ o: command.op, t: command.timeMs, p: command.epoch, i: command.issuers });
+    case "decided":
+      return encodeCbor({ o: command.op, t: command.timeMs, d: command.decision });
     case "recovered":
       return encodeCbor({
         o: command.op,
@@ -189,7 +213,7 @@ export function encodeCommand(command: Command): Uint8Array {
 
 /** Reads a command. @throws {WireError} When the bytes are none. */
 export function decodeCommand(data: Uint8Array): Command {
-  const { o, t, c, s, n, f, e, x, p, i } = decodeAs(data, readCommand);
+  const { o, t, c, s, n, f, e, x, p, i, d } = decodeAs(data, readCommand);
   const missing = (what: string) => new WireError(`Cannot read command "${o}": ${what} is missing`);
   switch (o) {
     case "open":
@@ -212,6 +236,9 @@ export function decodeCommand(data: Uint8Array): Command {
     case "issuers":
       if (p === undefined || i === undefined) throw missing("epoch or issuers");
       return { op: o, timeMs: t, epoch: p, issuers: i };
+    case "decided":
+      if (d === undefined) throw missing("what was decided");
+      return { op: o, timeMs: t, decision: d };
     case "recovered":
       if (c === undefined || i === undefined || e === undefined) throw missing("who, without whom, or its statement");
       return { op: o, timeMs: t, by: c, without: i, statement: e };
@@ -243,9 +270,26 @@ export class StateMachine {
   #pruneMs = Infinity;
   /** Records whose signature this node has verified before they were in the log, by signature. */
   readonly #verified = new Map<string, Spore>();
+  #agreed: AgreedState;
 
-  constructor(networkId: Uint8Array) {
+  /** @param law Rules of agreement; without them nothing is ever decided. */
+  constructor(networkId: Uint8Array, law?: Law) {
     this.#networkId = networkId;
+    this.#agreed = new AgreedState(law);
+  }
+
+  /** Who votes, and what shows each agreed record. */
+  get agreed(): Pick<AgreedState, "electorate" | "links" | "keys" | "warrantOf"> {
+    return this.#agreed;
+  }
+
+  /**
+   * What would become of a decision as a whole: what a leader asks before it proposes it. `undefined`: it would be carried
+   * out; `unchanged`: it was.
+   */
+  examine(decision: Uint8Array): CommandResult | undefined {
+    const found = this.#examine(decision);
+    return "result" in found ? found.result : undefined;
   }
 
   /** Last index that it holds. */
@@ -327,28 +371,30 @@ export class StateMachine {
     this.#term = entry.term;
     const data = entry.data ?? new Uint8Array(0);
     this.#hash = hashParts("mycelium/primary-state/v1", this.#hash, place(entry.index), place(entry.term), data);
-    if (!entry.data) return { result: { code: "ok", index: entry.index } };
+    if (!entry.data) return { result: { code: "ok", index: entry.index }, changed: [] };
     let command: Command;
     try {
       command = decodeCommand(entry.data);
     } catch (error) {
       // Whoever leads may put anything into the log; all nodes find the same of it.
       if (!(error instanceof WireError)) throw error;
-      return { result: { code: "malformed", index: 0 } };
+      return { result: { code: "malformed", index: 0 }, changed: [] };
     }
     this.#timeMs = Math.max(this.#timeMs, command.timeMs);
     this.#expire();
     switch (command.op) {
       case "open":
-        return { result: this.#open(entry.index, command.client) };
+        return { result: this.#open(entry.index, command.client), changed: [] };
       case "write":
         return this.#write(entry, command);
+      case "decided":
+        return this.#decided(entry, command.decision);
       case "issuers":
         if (command.epoch > this.#epoch) {
           this.#epoch = command.epoch;
           this.#issuers = [...new Set(command.issuers)].sort();
         }
-        return { result: { code: "ok", index: entry.index } };
+        return { result: { code: "ok", index: entry.index }, changed: [] };
       case "recovered":
         this.#recoveries.push({
           index: entry.index,
@@ -358,7 +404,7 @@ export class StateMachine {
           statement: command.statement,
         });
         this.#recoveries = this.#recoveries.slice(-LIMITS.primaryRecoveriesMax);
-        return { result: { code: "ok", index: entry.index } };
+        return { result: { code: "ok", index: entry.index }, changed: [] };
     }
   }
 
@@ -373,7 +419,7 @@ export class StateMachine {
       parts.push(place(part.length).subarray(4), part);
     };
     add({
-      v: 1,
+      v: 2,
       i: this.#index,
       m: this.#term,
       t: this.#timeMs,
@@ -389,6 +435,7 @@ export class StateMachine {
       })),
       k: this.#versions.size,
       s: this.#sessions.size,
+      g: this.#agreed.counts,
     });
     for (const key of [...this.#versions.keys()].sort()) {
       const { spore, index, term } = this.#versions.get(key)!;
@@ -402,11 +449,12 @@ export class StateMachine {
       ]);
       add({ n: id, c: one.client, t: one.lastMs, f: one.floor, r: results });
     }
+    for (const part of this.#agreed.parts()) add(part);
     return concatBytes(...parts);
   }
 
   /**
-   * Replaces the state by one that {@linkcode snapshot} wrote. All signatures are verified.
+   * Replaces the state by one that {@linkcode snapshot} wrote. All signatures are verified, and all that was decided.
    *
    * @param at Entry that the state must be of, where it comes with a log: a leader that lies about it would have the
    * entries behind it not follow.
@@ -443,7 +491,17 @@ export class StateMachine {
       if (results.size !== r.length) throw new WireError(`Cannot restore: an answer of session ${n} is there twice`);
       sessions.set(n, { client: c, lastMs: t, floor: f, results });
     }
+    const agreed = AgreedState.read(head.g ?? [0, 0, 0, 0], () => parts.next((value) => value!), {
+      law: this.#agreed.law,
+      hashOf: (key) => versions.get(key)?.spore.hash,
+    });
+    for (const key of versions.keys()) {
+      if (ownerOf(key)!.kind === "agreed" && !agreed.warrantOf(key)) {
+        throw new WireError(`Cannot restore: nobody decided what stands under "${key}"`);
+      }
+    }
     parts.end();
+    this.#agreed = agreed;
     this.#versions = versions;
     this.#sessions = sessions;
     this.#recoveries = head.r.map((one) => ({
@@ -477,7 +535,7 @@ export class StateMachine {
     command: Command & { readonly op: "write" },
   ): Applied {
     const session = this.#sessions.get(command.session);
-    if (!session || session.client !== command.client) return { result: { code: "session-unknown", index: 0 } };
+    if (!session || session.client !== command.client) return refused("session-unknown");
     this.#sessions.delete(command.session);
     this.#sessions.set(command.session, session);
     session.lastMs = this.#timeMs;
@@ -485,17 +543,16 @@ export class StateMachine {
       session.floor = command.floor;
       for (const seq of session.results.keys()) if (seq < command.floor) session.results.delete(seq);
     }
-    if (command.seq < session.floor) return { result: { code: "answered", index: 0 } };
+    if (command.seq < session.floor) return refused("answered");
     const known = session.results.get(command.seq);
-    if (known) return { result: known };
-    if (session.results.size >= LIMITS.primaryWindowMax) return { result: { code: "window", index: 0 } };
+    if (known) return { result: known, changed: [] };
+    if (session.results.size >= LIMITS.primaryWindowMax) return refused("window");
     const done = this.#put(entry, command);
     session.results.set(command.seq, done.result);
     return done;
   }
 
   #put(entry: { readonly index: number; readonly term: number }, command: Command & { readonly op: "write" }): Applied {
-    const refused = (code: ResultCode, index = 0): Applied => ({ result: { code, index } });
     let spore: Spore;
     try {
       spore = this.verify(command.envelope);
@@ -503,13 +560,11 @@ export class StateMachine {
       if (!(error instanceof WireError)) throw error;
       return refused("malformed");
     }
-    const { key, value, issuedMs, expiresMs } = spore.record;
-    const deletes = value === undefined;
-    if (!mayWrite(key, { nodeId: spore.author, issuer: this.#issuers.includes(spore.author) }, deletes)) {
-      return refused("not-permitted");
-    }
-    if (expiresMs <= this.#timeMs) return refused("expired");
-    if (issuedMs > this.#timeMs + FUTURE_MS) return refused("from-future");
+    const { key } = spore.record;
+    if (!this.#mayWrite(spore)) return refused("not-permitted");
+    if (this.#agreed.law?.needsDecision(key, this.#policy)) return refused("class-too-low");
+    const dated = this.#datedFault(spore);
+    if (dated) return refused(dated);
     const known = this.#versions.get(key);
     if (known && equalBytes(known.spore.hash, spore.hash)) return refused("unchanged", known.index);
     const live = known?.spore.record.value === undefined ? 0 : known.index;
@@ -519,17 +574,140 @@ export class StateMachine {
     if (ownerOf(key)!.kind === "node" && known && !supersedes(spore, known.spore)) {
       return refused("stale-seq", known.index);
     }
+    if (!this.#hasRoom(spore)) return refused("full", known?.index ?? 0);
+    return { result: { code: "ok", index: entry.index }, changed: [this.#store(entry, spore)] };
+  }
+
+  #mayWrite({ author, record: { key, value } }: Spore): boolean {
+    return mayWrite(key, { nodeId: author, issuer: this.#issuers.includes(author) }, value === undefined);
+  }
+
+  #datedFault({ record: { issuedMs, expiresMs } }: Spore): ResultCode | undefined {
+    if (expiresMs <= this.#timeMs) return "expired";
+    return issuedMs > this.#timeMs + FUTURE_MS ? "from-future" : undefined;
+  }
+
+  #hasRoom(spore: Spore): boolean {
+    const { key, value } = spore.record;
+    const known = this.#versions.get(key);
     const size = this.#bytes + bytesOf(spore) - (known ? bytesOf(known.spore) : 0);
     // A tombstone of what is there always finds room: it is smaller than what it replaces, or nearly.
-    const grows = known ? !deletes && size > this.#bytes : true;
-    if (grows && (size > LIMITS.primaryBytesMax || !known && this.#versions.size >= LIMITS.primaryKeysMax)) {
-      return refused("full", known?.index ?? 0);
-    }
+    if (known && (value === undefined || size <= this.#bytes)) return true;
+    // What the network agrees on is not kept out by what its members wrote.
+    const agreed = ownerOf(key)!.kind === "agreed";
+    const keysMax = LIMITS.primaryKeysMax + (agreed ? LIMITS.agreedKeysMax : 0);
+    const bytesMax = LIMITS.primaryBytesMax + (agreed ? LIMITS.agreedWarrantBytesMax : 0);
+    return size <= bytesMax && (known !== undefined || this.#versions.size < keysMax);
+  }
+
+  #store(entry: { readonly index: number; readonly term: number }, spore: Spore): Version {
+    const { key, value, expiresMs } = spore.record;
+    const known = this.#versions.get(key);
     const version = { spore, index: entry.index, term: entry.term };
     this.#versions.set(key, version);
-    this.#bytes = size;
-    if (deletes) this.#pruneMs = Math.min(this.#pruneMs, expiresMs);
-    return { result: { code: "ok", index: entry.index }, changed: version };
+    this.#bytes += bytesOf(spore) - (known ? bytesOf(known.spore) : 0);
+    if (value === undefined) this.#pruneMs = Math.min(this.#pruneMs, expiresMs);
+    return version;
+  }
+
+  get #policy(): Uint8Array | undefined {
+    return this.#versions.get(POLICY_RECORD)?.spore.record.value;
+  }
+
+  // --- Decisions.
+
+  #examine(decision: Uint8Array):
+    | { readonly result: CommandResult }
+    | { readonly name: NonNullable<ReturnType<Law["nameOf"]>>; readonly judged: Judgement & { readonly ok: true } } {
+    const { law } = this.#agreed;
+    const name = law?.nameOf(decision);
+    if (!law || !name) return refused("malformed");
+    const known = this.#agreed.recall(name, this.#timeMs);
+    if (known === "expired") return refused("expired");
+    if (known) {
+      const outcomes = [...known.outcomes].map((code) => CODES[code]!);
+      return { result: { code: "unchanged", index: known.index, outcomes } };
+    }
+    const judged = law.judge(decision, this.#agreed.electorate);
+    if (!judged.ok) return refused(judged.code);
+    for (const { accepted, put } of judged.operations) {
+      if (!accepted || !put) continue;
+      const spore = this.#read(put.envelope);
+      const wanted = spore && law.rankOf(spore.record.key, this.#policy);
+      if (wanted !== undefined && judged.rank < wanted) return refused("class-too-low");
+    }
+    return { name, judged };
+  }
+
+  #decided(entry: { readonly index: number; readonly term: number }, decision: Uint8Array): Applied {
+    const found = this.#examine(decision);
+    if ("result" in found) return { result: found.result, changed: [] };
+    const changed: Version[] = [];
+    // By the electorate that decided it, whatever the operations before it in the batch made of the state.
+    const electorate = this.#agreed.electorate;
+    const outcomes = found.judged.operations.map((one) => {
+      const code = this.#carryOut(one, electorate, entry.index);
+      if (typeof code === "string") return code;
+      changed.push(this.#store(entry, code));
+      return "ok";
+    });
+    const result: CommandResult = { code: "ok", index: entry.index, outcomes };
+    const codes = Uint8Array.from(outcomes, (code) => CODES.indexOf(code));
+    this.#agreed.remember(found.name, { index: entry.index, outcomes: codes }, this.#timeMs);
+    const elected = found.judged.operations.find((_, i) =>
+      outcomes[i] === "ok" && this.#read(found.judged.operations[i]!.put!.envelope)?.record.key === ELECTORATE_RECORD
+    );
+    if (elected) {
+      this.#agreed.succeed(this.#agreed.law!.follow(electorate, elected.warrant)!, elected.warrant);
+    }
+    return { result, changed };
+  }
+
+  /** One operation: the record that now stands, or why none does. */
+  #carryOut({ accepted, put, warrant }: Judged, electorate: Uint8Array, index: number): Spore | ResultCode {
+    if (!accepted) return "rejected";
+    const spore = put && this.#read(put.envelope);
+    if (!spore) return "malformed";
+    const { key, value } = spore.record;
+    const agreed = ownerOf(key)!.kind === "agreed";
+    const law = this.#agreed.law!;
+    // A certificate takes the place of the right to write where nobody has it; it gives nobody the word of another.
+    if (law.rankOf(key, this.#policy) === undefined || !agreed && !this.#mayWrite(spore)) return "not-permitted";
+    const dated = this.#datedFault(spore);
+    if (dated) return dated;
+    const known = this.#versions.get(key);
+    if (known && equalBytes(known.spore.hash, spore.hash)) return "unchanged";
+    if (put.replaces) {
+      const stands = known?.spore.record.value === undefined && put.replaces.length === 0;
+      if (!stands && !(known && equalBytes(known.spore.hash, put.replaces))) return "conflict";
+    }
+    if (put.basis.length > 0 && !this.#stands(put.basis)) return "conflict";
+    if (key === ELECTORATE_RECORD) {
+      if (value === undefined || !law.follow(electorate, warrant)) return "malformed";
+      // One electorate follows from another, not two.
+      if (known?.index === index) return "conflict";
+    }
+    if (!this.#hasRoom(spore) || agreed && !this.#agreed.hasRoom(key, warrant)) return "full";
+    if (agreed && key !== ELECTORATE_RECORD) this.#agreed.warrant(key, warrant);
+    return spore;
+  }
+
+  /** Whether an agreed record of this hash stands. */
+  #stands(hash: Uint8Array): boolean {
+    for (const key of [ELECTORATE_RECORD, ...this.#agreed.keys]) {
+      const known = this.#versions.get(key);
+      if (known && equalBytes(known.spore.hash, hash)) return true;
+    }
+    return false;
+  }
+
+  #read(envelope: Envelope): Spore | undefined {
+    try {
+      return this.verify(envelope);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      return undefined;
+    }
   }
 
   /** Forgets sessions and tombstones whose time is over by the clock of the log. */
@@ -544,10 +722,15 @@ export class StateMachine {
       if (spore.record.value !== undefined) continue;
       if (spore.record.expiresMs <= this.#timeMs) {
         this.#versions.delete(key);
+        this.#agreed.forget(key);
         this.#bytes -= bytesOf(spore);
       } else this.#pruneMs = Math.min(this.#pruneMs, spore.record.expiresMs);
     }
   }
+}
+
+function refused(code: ResultCode, index = 0): Applied {
+  return { result: { code, index }, changed: [] };
 }
 
 /** Of two words on an owned key: the higher number, and of one number the greater hash. */
@@ -573,7 +756,8 @@ function place(value: number): Uint8Array {
 }
 
 const readHead = record({
-  v: uint(1, 1),
+  /** 1: from before anything was decided, and as such still read. */
+  v: uint(2, 1),
   i: uint(),
   m: uint(),
   t: uint(),
@@ -584,8 +768,13 @@ const readHead = record({
     record({ i: uint(), t: uint(), b: readNodeId, w: array(readNodeId, LIMITS.primaryNodesMax), e: readEnvelope }),
     LIMITS.primaryRecoveriesMax,
   ),
-  k: uint(LIMITS.primaryKeysMax),
+  k: uint(LIMITS.primaryKeysMax + LIMITS.agreedKeysMax),
   s: uint(LIMITS.primarySessionsMax),
+  g: optional((value, path) => {
+    const counts = array(uint(LIMITS.primaryKeysMax), 4)(value, path);
+    if (counts.length !== 4) throw new WireError(`Cannot read ${path}: wanted four counts`);
+    return counts;
+  }),
 });
 const readVersion = record({ e: readEnvelope, i: uint(), m: uint() });
 const readAnswer = (value: CborValue | undefined, path: string): readonly [number, number, number] => {
