@@ -9,7 +9,7 @@
  */
 
 import { equalBytes, toHex } from "../core/bytes.ts";
-import { bytes, type CborValue, decodeAs, decodeCbor, encodeCbor, record, WireError } from "../core/codec.ts";
+import { bytes, decodeAs, encodeCbor, record, WireError } from "../core/codec.ts";
 import { hashParts, sha256 } from "../core/crypto.ts";
 import { type Envelope, envelopeHash } from "../core/envelope.ts";
 import { type Certificate, verifyCertificate } from "../consensus/certificate.ts";
@@ -18,6 +18,7 @@ import { bitOf, type Header, instanceId, OPERATION_CLASSES, type OperationClass 
 import { readTable, tableHash, tableValue, type WeightTable } from "../consensus/weights.ts";
 import type { DecisionName, Judged, Judgement, Law, LawRefusal } from "../spore/law.ts";
 import { openSpore, RECORD_LIFE_MS_MAX, type Spore } from "../spore/record.ts";
+import { decodePolicy } from "../trust/policy.ts";
 import {
   decodeElectorate,
   decodeRecordPut,
@@ -56,30 +57,11 @@ export function classOf(rank: number): OperationClass | "operator" {
   return OPERATION_CLASSES[rank] ?? "operator";
 }
 
-/**
- * Classes that a policy asks for by the beginning of the key, longest first. A policy that does not read asks for nothing.
- *
- * @param policy Value of `agreed/policy`: deterministic CBOR, a map whose `classes` are pairs of prefix and class.
- */
+/** Classes that a policy asks for by the beginning of the key, longest first. A policy that does not read asks for nothing. */
 export function policyClasses(policy: Uint8Array | undefined): readonly (readonly [string, OperationClass])[] {
-  if (!policy) return [];
-  try {
-    const value = decodeCbor(policy);
-    if (value === null || typeof value !== "object" || Array.isArray(value) || value instanceof Uint8Array) return [];
-    const { classes } = value as { readonly classes?: CborValue };
-    if (!Array.isArray(classes)) return [];
-    const read: (readonly [string, OperationClass])[] = [];
-    for (const one of classes as readonly CborValue[]) {
-      if (!Array.isArray(one)) continue;
-      const [prefix, name] = one as readonly CborValue[];
-      const found = OPERATION_CLASSES.find((known) => known === name);
-      if (typeof prefix === "string" && found) read.push([prefix, found]);
-    }
-    return read.sort(([a], [b]) => b.length - a.length);
-  } catch (error) {
-    if (!(error instanceof WireError)) throw error;
-    return [];
-  }
+  const read = policy && attempt(() => decodePolicy(policy));
+  if (!read) return [];
+  return read.classes.map((one) => [one.prefix, one.class] as const).sort(([x], [y]) => y.length - x.length);
 }
 
 const VERDICTS_MAX = 64;

@@ -92,8 +92,8 @@ const ASK_COST = 4;
 const TELL_MAX = 16;
 /** Peers whose conduct is remembered, the first ones. */
 const CONDUCT_MAX = 1_024;
-/** Zones that a Hypha keeps whole. */
-const HYPHA_ZONES = [ZONES.indexOf("service"), ZONES.indexOf("net")];
+/** Zones that a Hypha keeps whole: where services are, what the network is told, what it has decided. */
+const HYPHA_ZONES = [ZONES.indexOf("service"), ZONES.indexOf("net"), ZONES.indexOf("agreed")];
 const ALL_ZONES = ZONES.map((_, i) => i);
 
 /** The Latent Spore of a node. */

@@ -234,6 +234,13 @@ export class OwnWords {
         'Wanted "app/…", "net/…", "node/<id>/…" or "service/<name>/<id>" of letters, digits, ".", "_" and "-"',
       );
     }
+    if (ownerOf(key)!.kind === "agreed") {
+      throw new Refusal(
+        "not-allowed",
+        `Cannot write "${key}": only what the voters decide stands there`,
+        "Have it decided: mycelium agreement --help",
+      );
+    }
     if (!mayWrite(key, { nodeId: state.nodeId, issuer: state.isIssuer }, value === undefined)) {
       const whose = ownerOf(key)!.kind === "issuers" ? "the issuers" : "the node that it names";
       throw new Refusal("not-allowed", `Cannot write "${key}": only ${whose} may`, "Run it there, or write under app/");

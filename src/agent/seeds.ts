@@ -48,6 +48,7 @@ import {
   type SeedBundle,
   spellBundle,
 } from "../spore/seed_bundle.ts";
+import { ownerOf } from "../spore/keys.ts";
 import { compareVersions, type SporeTable } from "../spore/table.ts";
 import { type Context, type DEFERRED, Refusal } from "./context.ts";
 import type { ControlRequest } from "./control.ts";
@@ -203,6 +204,10 @@ export interface SeedsOptions {
   readonly recoveredMs: () => number | undefined;
   /** Some moments later: the node has to find the others anew. */
   readonly rejoin: () => void;
+}
+
+function isAgreed(spore: Spore): boolean {
+  return ownerOf(spore.record.key)?.kind === "agreed";
 }
 
 /** Makes and takes Seed Spores. */
@@ -708,7 +713,7 @@ export class Seeds implements Part {
     const records = new Map(
       versions.map((
         { spore, proof },
-      ) => [spore, proof?.tier === "primary" && proof.untilMs >= lastsMs ? proof : undefined]),
+      ) => [spore, proof?.tier === "primary" && (isAgreed(spore) || proof.untilMs >= lastsMs) ? proof : undefined]),
     );
     const { chosen, leftOut } = chooseRecords([...records.keys()], room, (spore) => {
       const proof = records.get(spore);
@@ -761,6 +766,8 @@ export class Seeds implements Part {
   #worthTelling(one: { readonly spore: Spore; readonly proof: RankProof | undefined }): boolean {
     const { nowMs, state } = this.#options.ctx;
     const { expiresMs } = one.spore.record;
+    // What was decided stands whoever signed it, and no issuer can lift it.
+    if (isAgreed(one.spore)) return one.proof?.tier === "primary" && nowMs < one.proof.untilMs;
     const counts = nowMs < expiresMs || one.proof?.tier === "primary" && nowMs < one.proof.untilMs;
     return counts && !state.revocations.get("node", one.spore.envelope.signer);
   }

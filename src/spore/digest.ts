@@ -15,7 +15,7 @@
 import { WireError } from "../core/codec.ts";
 
 /** Parts of the table that are compared one by one, so that a device may keep some of them only. */
-export const ZONES = ["node", "service", "net", "app"] as const;
+export const ZONES = ["node", "service", "net", "app", "agreed"] as const;
 /** First segment of a key. */
 export type Zone = typeof ZONES[number];
 
