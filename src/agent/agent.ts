@@ -365,6 +365,9 @@ export class Agent {
     times.push(...this.#evictAtMs.values());
     const joinMs = this.#machine.nextWakeMs();
     if (joinMs !== undefined) times.push(joinMs);
+    // An address that waits for its next try wakes nobody by itself.
+    const retryMs = this.#machine.joining ? this.#candidates.nextRetryMs(ctx.nowMs) : undefined;
+    if (retryMs !== undefined) times.push(retryMs);
     const next = Math.min(...times);
     if (Number.isFinite(next)) ctx.wakeAt(next);
   }

@@ -247,11 +247,11 @@ export class CandidateSet {
     return count;
   }
 
-  /** When the next address may be dialed, or `undefined` where there is none at all. Milliseconds since the epoch. */
+  /** When the next address that waits may be dialed, or `undefined` where none waits. Milliseconds since the epoch. */
   nextRetryMs(nowMs: number): number | undefined {
     let next: number | undefined;
     for (const entry of this.#entries.values()) {
-      if (isLive(entry, nowMs)) next = Math.min(next ?? entry.retryMs, entry.retryMs);
+      if (entry.retryMs > nowMs && isLive(entry, nowMs)) next = Math.min(next ?? entry.retryMs, entry.retryMs);
     }
     return next;
   }

@@ -45,6 +45,19 @@ Deno.test("[1.2a] [1.2b] [1.2d] [1.2e] a newcomer joins: credential, profile, is
   assert.ok(beta.view.sessions.get(gamma.nodeId)?.member);
 });
 
+Deno.test("[1.3d] a registrar that dies during a registration and comes back is asked again as soon as it may be", () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const net = new Net(seed);
+    const { world, founder } = net;
+    const beta = net.start("beta", net.invite());
+    world.until("registers", () => beta.view.stage === "registering");
+    // Nobody says that the process is gone: the call has to run into its timeout, ten seconds.
+    world.crash(founder, true);
+    world.boot(founder);
+    assert.ok(net.verified(beta) < 13_000, `seed ${seed}: the address waits for half a second, and for nothing else`);
+  }
+});
+
 Deno.test("[1.2e] a node that no member sees is not verified", () => {
   const net = new Net(3);
   net.world.onMessage = (one) => one.method === "seen" ? "drop" : "pass";
