@@ -14,16 +14,22 @@ import { array, bool, bytes, type CborValue, decodeAs, encodeCbor, record, uint,
 import { hashParts } from "../core/crypto.ts";
 import { nodeIdOf, publicKeyOf } from "../core/ids.ts";
 import { compareOffences, LOSS_PPM, type Offence } from "./offence.ts";
+import { DEFAULT_POLICY, thresholdOf, type TrustPolicy, VOUCHED_MAX } from "./policy.ts";
 import { AGREED_HALF_LIFE_MS, countedMs, lose, NEUTRAL_PPM, SCORE_MAX, towards } from "./score.ts";
 
 /** Nodes with a score of their own; of more, the one nearest to neutral is forgotten, a banned one never. */
-export const ROWS_MAX = 110;
+export const ROWS_MAX = 96;
 /** Offences that are remembered, so that none counts twice; of more, those that do not ban wait. */
-export const OFFENCES_MAX = 64;
+export const OFFENCES_MAX = 48;
 /** Proofs, certificates and absent nodes that one update may list, each. */
 export const LISTED_MAX = 16;
-/** An offence that is older counts no longer, unless it bans: 7 days. So long are its id and its proof remembered. */
-export const OFFENCE_LIFE_MS: number = 7 * 86_400_000;
+/**
+ * An offence that is older counts no longer, unless it bans: 14 days, as long as any record lives, so that nobody gets away by
+ * dating a word back. So long are its id and its proof remembered.
+ */
+export const OFFENCE_LIFE_MS: number = 14 * 86_400_000;
+/** Without a fault or an absence to tell, an update is worth it only so long after the one before. */
+export const UPDATE_MS_MIN: number = 600_000;
 /** Most time that one update credits: who wants to earn shows up every day. */
 export const CREDIT_MS_MAX: number = 86_400_000;
 /** Least time between two updates that say who is away. */
@@ -39,6 +45,14 @@ export interface TrustRow {
   readonly banned: boolean;
 }
 
+/** The part of the policy that weighs voters: agreed with the scores, so that whoever knows these weighs alike. */
+export interface VotingPolicy {
+  /** Least score of a voter, ppm. */
+  readonly minPpm: number;
+  /** Public keys of those whom the network has vouched for, sorted. */
+  readonly vouched: readonly Uint8Array[];
+}
+
 /** What all nodes think of each other. */
 export interface TrustState {
   /** Counts the updates; 0 before the first. */
@@ -49,6 +63,8 @@ export interface TrustState {
   readonly countedMs: number;
   /** When absence was last said. */
   readonly absenceMs: number;
+  /** What seats go by. */
+  readonly voting: VotingPolicy;
   /** Sorted by key. Who is missing is neutral. */
   readonly rows: readonly TrustRow[];
   /** Offences that have counted, by id, and when they may be forgotten. Sorted by id. */
@@ -87,6 +103,7 @@ export interface TrustInputs {
   readonly participations: readonly Participation[];
   /** Node ids. */
   readonly absent: readonly string[];
+  readonly voting: VotingPolicy;
 }
 
 /** The state of a network where nothing was agreed yet. @param createdMs When the network was founded. */
@@ -96,10 +113,23 @@ export function initialTrust(createdMs: number): TrustState {
     atMs: createdMs,
     countedMs: 0,
     absenceMs: 0,
+    voting: votingOf(DEFAULT_POLICY),
     rows: [],
     offences: [],
     basis: { previous: new Uint8Array(32), proofs: [], certificates: [], absent: [] },
   };
+}
+
+/** The part of a policy that weighs voters. */
+export function votingOf(policy: TrustPolicy): VotingPolicy {
+  const vouched = policy.vouched.flatMap((nodeId) => publicKeyOf(nodeId) ?? []).sort(compareBytes);
+  return { minPpm: thresholdOf("vote", policy), vouched };
+}
+
+/** Whether two say the same. */
+export function sameVoting(a: VotingPolicy, b: VotingPolicy): boolean {
+  return a.minPpm === b.minPpm && a.vouched.length === b.vouched.length &&
+    a.vouched.every((one, i) => compareBytes(one, b.vouched[i]!) === 0);
 }
 
 /** What is thought of a node. */
@@ -172,10 +202,18 @@ export function nextTrust(previous: TrustState, inputs: TrustInputs, basis: Trus
     atMs: previous.atMs + elapsedMs,
     countedMs: fresh.reduce((newest, one) => Math.max(newest, one.expiresMs), previous.countedMs),
     absenceMs: saysAbsence ? atMs : previous.absenceMs,
+    voting: inputs.voting,
     rows: bounded([...rows.values()]),
     offences: offences.sort((a, b) => compareBytes(a.id, b.id)),
     basis,
   };
+}
+
+/** Whether an update says anything: otherwise nobody certifies it. A function of the arguments alone, as the update is. */
+export function isWorth(previous: TrustState, inputs: TrustInputs): boolean {
+  if (inputs.offences.some((one) => counts(previous, one, inputs.atMs))) return true;
+  if (inputs.absent.length > 0 && inputs.atMs - previous.absenceMs >= ABSENCE_MS) return true;
+  return !sameVoting(previous.voting, inputs.voting) || inputs.atMs - previous.atMs >= UPDATE_MS_MIN;
 }
 
 /** Each offence once, in an order of their own: the result of a list is that of its set. */
@@ -212,6 +250,8 @@ const readState = record({
   t: time,
   c: time,
   a: time,
+  m: uint(SCORE_MAX),
+  w: array(key32, VOUCHED_MAX),
   r: array((value, path) => {
     const [key, ppm, banned] = array((one) => one, 3)(value, path);
     return {
@@ -237,6 +277,8 @@ export function encodeTrust(state: TrustState): Uint8Array {
     t: state.atMs,
     c: state.countedMs,
     a: state.absenceMs,
+    m: state.voting.minPpm,
+    w: state.voting.vouched,
     r: state.rows.map((one) => [one.publicKey, one.ppm, one.banned]),
     o: state.offences.map((one) => [one.id, one.untilMs]),
     p: state.basis.previous,
@@ -249,8 +291,8 @@ export function encodeTrust(state: TrustState): Uint8Array {
 
 /** Reads the value of the record; its lists are sorted and distinct. @throws {WireError} */
 export function decodeTrust(value: Uint8Array): TrustState {
-  const { n, t, c, a, r, o, p, e, d, x } = decodeAs(value, readState);
-  for (const list of [r.map((one) => one.publicKey), o.map((one) => one.id), e, d, x]) {
+  const { n, t, c, a, m, w, r, o, p, e, d, x } = decodeAs(value, readState);
+  for (const list of [r.map((one) => one.publicKey), o.map((one) => one.id), w, e, d, x]) {
     for (const [i, one] of list.entries()) {
       if (i > 0 && compareBytes(list[i - 1]!, one) >= 0) {
         throw new WireError(`Cannot read agreed trust: ${toHex(one).slice(0, 16)} is not in order`);
@@ -265,6 +307,7 @@ export function decodeTrust(value: Uint8Array): TrustState {
     atMs: t,
     countedMs: c,
     absenceMs: a,
+    voting: { minPpm: m, vouched: w },
     rows: r,
     offences: o,
     basis: { previous: p, proofs: e, certificates: d, absent: x },

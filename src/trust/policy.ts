@@ -73,6 +73,9 @@ export interface TrustPolicy {
 /** Classes of agreement that a policy can ask for. */
 export type PolicyClass = "standard" | "critical";
 
+/** Nodes that a network vouches for at once: those of a person who rebuilds it. */
+export const VOUCHED_MAX = 16;
+
 /** What counts where no policy was agreed. */
 export const DEFAULT_POLICY: TrustPolicy = { min: new Map(), vouched: [], classes: [] };
 
@@ -110,7 +113,7 @@ export function thresholdMaxOf(action: TrustAction): number {
 
 const readParts = record({
   m: dictionary(uint(SCORE_MAX), TRUST_ACTIONS.length),
-  v: array(readNodeId, 32),
+  v: array(readNodeId, VOUCHED_MAX),
   c: array((value, path) => {
     const [prefix, level] = array((one) => one, 2)(value, path);
     return {

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { may, type TrustPolicy } from "./policy.ts";
+import { compareBytes } from "../core/bytes.ts";
+import type { VotingPolicy } from "./agreed.ts";
 
 /** A node that could vote. */
 export interface Elector {
@@ -23,7 +24,7 @@ export interface TenureOptions {
   readonly nowMs: number;
   /** When the network was founded. */
   readonly foundedMs: number;
-  readonly policy: TrustPolicy;
+  readonly voting: VotingPolicy;
 }
 
 /** A weight, as tables are frozen from them. */
@@ -57,14 +58,12 @@ const STEP_PPM = 100_000;
  * @returns In the order of the electors.
  */
 export function weightsOf(electors: readonly Elector[], options: TenureOptions): readonly ElectorWeight[] {
-  const { nowMs, policy } = options;
-  const trusted = electors.filter((one) =>
-    may({ agreedPpm: one.ppm, localPpm: one.ppm, banned: one.banned }, "vote", policy).ok
-  );
+  const { nowMs, voting } = options;
+  const trusted = electors.filter((one) => !one.banned && one.ppm >= voting.minPpm);
   const founders = foundersOf(trusted, options);
   const established = new Set(
     trusted.filter((one) =>
-      founders.has(one.id) || policy.vouched.includes(one.id) ||
+      founders.has(one.id) || voting.vouched.some((key) => compareBytes(key, one.publicKey) === 0) ||
       one.sinceMs !== undefined && nowMs - one.sinceMs >= PROBATION_MS
     ).map((one) => one.id),
   );

@@ -8,12 +8,18 @@ import {
   decodeTrust,
   encodeTrust,
   initialTrust,
+  isWorth,
+  LISTED_MAX,
   OFFENCE_LIFE_MS,
+  OFFENCES_MAX,
   rowOf,
   ROWS_MAX,
   type TrustState,
+  UPDATE_MS_MIN,
 } from "../../src/trust/agreed.ts";
 import { OFFENCE_KINDS, type OffenceKind } from "../../src/trust/offence.ts";
+import { VOUCHED_MAX } from "../../src/trust/policy.ts";
+import { VALUE_BYTES_MAX } from "../../src/spore/record.ts";
 import { NEUTRAL_PPM, SCORE_MAX } from "../../src/trust/score.ts";
 import { DAY_MS, FOUNDED_MS, idOf, keyOf, offence, signedBy, step } from "./kit.ts";
 
@@ -209,7 +215,19 @@ Deno.test("trust: of too many rows the ones nearest to neutral are forgotten, ba
   assert.equal(state.rows.length, ROWS_MAX);
   assert.equal(ppm(state, 500), 300_000);
   assert.equal(state.rows.filter((one) => one.banned).length, 16);
-  assert.ok(encodeTrust(state).length < 8 << 10, "it fits a record");
+
+  // As full as it gets, it still is a record.
+  const basis = {
+    previous: keyOf(1),
+    proofs: Array.from({ length: LISTED_MAX }, (_, i) => keyOf(i).slice(0, 16)),
+    certificates: Array.from({ length: LISTED_MAX }, (_, i) => keyOf(i).slice(0, 16)),
+    absent: Array.from({ length: LISTED_MAX }, (_, i) => keyOf(i)),
+  };
+  const deeds = Array.from({ length: OFFENCES_MAX }, (_, i) => ({ id: keyOf(i).slice(0, 16), untilMs: FOUNDED_MS }));
+  const voting = { minPpm: 300_000, vouched: Array.from({ length: VOUCHED_MAX }, (_, i) => keyOf(i)) };
+  const full = { ...state, basis, offences: deeds, voting, countedMs: FOUNDED_MS, absenceMs: FOUNDED_MS };
+  assert.deepEqual(decodeTrust(encodeTrust(full)), full);
+  assert.ok(encodeTrust(full).length < VALUE_BYTES_MAX, `${encodeTrust(full).length} bytes`);
 });
 
 Deno.test("trust: a state that does not read is a WireError and nothing else", () => {
@@ -230,4 +248,16 @@ Deno.test("trust: a state that does not read is a WireError and nothing else", (
   fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
     assert.throws(() => decodeTrust(bytes), WireError);
   }));
+});
+
+Deno.test("[4.2e] trust: an update that says nothing is worth nothing before ten minutes are over", () => {
+  const inputs = { offences: [], participations: [], absent: [], voting: START.voting };
+  const worth = (more: Partial<Parameters<typeof isWorth>[1]>) =>
+    isWorth(START, { ...inputs, atMs: FOUNDED_MS + UPDATE_MS_MIN - 1, ...more });
+  assert.equal(worth({}), false);
+  assert.equal(worth({ offences: [offence(1, "vote")] }), true);
+  assert.equal(worth({ offences: [offence(1, "vote", 0, FOUNDED_MS - OFFENCE_LIFE_MS)] }), false);
+  assert.equal(worth({ absent: [idOf(1)] }), true);
+  assert.equal(worth({ voting: { ...START.voting, minPpm: 400_000 } }), true);
+  assert.equal(worth({ atMs: FOUNDED_MS + UPDATE_MS_MIN }), true);
 });

@@ -30,7 +30,7 @@ export function offence(n: number, kind: OffenceKind, deed = 0, atMs = FOUNDED_M
 /** The next state, with what it lists left out: tests of the rule alone. */
 export function step(state: TrustState, inputs: Partial<TrustInputs> & { readonly atMs: number }): TrustState {
   const basis = { previous: trustHash(state), proofs: [], certificates: [], absent: [] };
-  return nextTrust(state, { offences: [], participations: [], absent: [], ...inputs }, basis);
+  return nextTrust(state, { offences: [], participations: [], absent: [], voting: state.voting, ...inputs }, basis);
 }
 
 /** A certificate that these nodes have signed. */

@@ -3,25 +3,27 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { freezeTable, totalSeats } from "../../src/consensus/weights.ts";
-import { DEFAULT_POLICY, type TrustPolicy } from "../../src/trust/policy.ts";
+import { DEFAULT_POLICY } from "../../src/trust/policy.ts";
+import { votingOf, type VotingPolicy } from "../../src/trust/agreed.ts";
 import { NEUTRAL_PPM, SCORE_MAX } from "../../src/trust/score.ts";
 import { type Elector, FOUNDERS_MAX, PROBATION_MS, weightsOf } from "../../src/trust/weights.ts";
 import { DAY_MS, FOUNDED_MS, idOf, keyOf } from "./kit.ts";
 
 const NOW = FOUNDED_MS + 365 * DAY_MS;
+const VOTING = votingOf(DEFAULT_POLICY);
 const OLD = FOUNDED_MS + 100 * DAY_MS;
 
 function elector(n: number, more: Partial<Elector> = {}): Elector {
   return { id: idOf(n), publicKey: keyOf(n), ppm: NEUTRAL_PPM, banned: false, sinceMs: OLD, ...more };
 }
 
-function weigh(electors: readonly Elector[], policy: TrustPolicy = DEFAULT_POLICY, nowMs = NOW) {
-  return weightsOf(electors, { nowMs, foundedMs: FOUNDED_MS, policy });
+function weigh(electors: readonly Elector[], voting: VotingPolicy = VOTING, nowMs = NOW) {
+  return weightsOf(electors, { nowMs, foundedMs: FOUNDED_MS, voting });
 }
 
 /** Seats of the fresh ones and of all, as the consensus freezes them. */
-function seats(electors: readonly Elector[], policy = DEFAULT_POLICY) {
-  const weights = weigh(electors, policy);
+function seats(electors: readonly Elector[], voting = VOTING) {
+  const weights = weigh(electors, voting);
   const table = freezeTable({ epoch: 1, seed: new Uint8Array(32), weights });
   const fresh = new Set(weights.filter((one) => one.standing === "fresh").map((one) => one.id));
   const of = table.voters.filter((one) => fresh.has(one.id)).reduce((sum, one) => sum + one.seats, 0);
@@ -59,7 +61,7 @@ Deno.test("[4.2d] weights: who is below the threshold or banned has no vote", ()
   assert.deepEqual([low!.weightPpm, low!.standing], [0, "distrusted"]);
   assert.deepEqual([banned!.weightPpm, banned!.standing], [0, "distrusted"]);
   assert.equal(fine!.standing, "established");
-  const strict = { ...DEFAULT_POLICY, min: new Map([["vote", 500_000] as const]) };
+  const strict = { ...VOTING, minPpm: 500_000 };
   assert.deepEqual(weigh([elector(1, { ppm: 499_999 })], strict)[0]!.weightPpm, 0);
 });
 
@@ -76,7 +78,7 @@ Deno.test("[4.2d] weights: a newcomer waits, is fresh, and counts in full after 
 
 Deno.test("[4.2d] weights: the first seven of the first day found the network; who comes later does not", () => {
   const first = Array.from({ length: 10 }, (_, i) => elector(i, { sinceMs: undefined }));
-  const founding = weigh([elector(99, { sinceMs: FOUNDED_MS }), ...first], DEFAULT_POLICY, FOUNDED_MS + 60_000);
+  const founding = weigh([elector(99, { sinceMs: FOUNDED_MS }), ...first], VOTING, FOUNDED_MS + 60_000);
   const founders = founding.filter((one) => one.standing === "established");
   assert.equal(founders.length, FOUNDERS_MAX);
   assert.ok(founders.some((one) => one.id === idOf(99)));
@@ -86,7 +88,7 @@ Deno.test("[4.2d] weights: the first seven of the first day found the network; w
 });
 
 Deno.test("[4.2d] weights: the network may vouch for newcomers", () => {
-  const policy = { ...DEFAULT_POLICY, vouched: [idOf(7)] };
+  const policy = votingOf({ ...DEFAULT_POLICY, vouched: [idOf(7)] });
   const [, vouched, other] = weigh(
     [elector(1), elector(7, { sinceMs: undefined }), elector(8, { sinceMs: undefined })],
     policy,
