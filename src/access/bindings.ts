@@ -81,11 +81,11 @@ export function encodeBinding(one: Binding): Uint8Array {
 }
 
 /**
- * Whether a role can be given at all. `anyone` and `node` are what somebody is. A token can be copied and has no second
+ * Whether a role can be given at all. `anyone`, `reader` and `node` are what somebody is. A token can be copied and has no second
  * factor: it gets `service`, or a role of the network's own, and decide() keeps it from what is dangerous.
  */
 export function mayHave(kind: BoundSubject["kind"], role: string): boolean {
-  if (role === "anyone" || role === "node") return false;
+  if (role === "anyone" || role === "reader" || role === "node") return false;
   if (kind === "service") return !GIVEN_ROLES.includes(role) || role === "viewer";
   return role !== "service";
 }

@@ -61,7 +61,6 @@ export type Decision =
  * `second-factor` says that he might if he showed his second factor; the other reasons stay whatever he shows.
  */
 export function decide(subject: Subject, need: Need, policy: Policy, nowMs: number): Decision {
-  const what = describeNeed(need);
   const suspended = policy.suspended(subject, nowMs);
   if (suspended !== undefined) {
     return deny(
@@ -74,6 +73,8 @@ export function decide(subject: Subject, need: Need, policy: Policy, nowMs: numb
   const role = roles.find((name) =>
     policy.role(name)?.grants.some((one) => covers(one, need.permission, need.resource, subject.service))
   );
+  if (role !== undefined && !need.danger) return { ok: true, role };
+  const what = describeNeed(need);
   if (role === undefined) {
     return roles.length === 0
       ? deny("no-role", `${subject.name} has no role, and ${what} needs one`, "An admin gives one: mycelium role bind")
@@ -83,7 +84,6 @@ export function decide(subject: Subject, need: Need, policy: Policy, nowMs: numb
         "See what a role allows: mycelium role show <role>",
       );
   }
-  if (!need.danger) return { ok: true, role };
   // A token can be copied and cannot show a second factor; a node speaks for itself alone.
   if (subject.kind === "service" || subject.kind === "node") {
     return deny(
@@ -98,10 +98,15 @@ export function decide(subject: Subject, need: Need, policy: Policy, nowMs: numb
   return { ok: true, role };
 }
 
-/** A need in words: `spore.write on app/x`. */
+/** A need in words: `spore.write on "app/x"`. Cut short: what was meant for another field may be a secret. */
 export function describeNeed(need: Need): string {
-  return need.resource === undefined ? need.permission : `${need.permission} on "${need.resource.slice(0, 100)}"`;
+  const { permission, resource } = need;
+  if (resource === undefined) return permission;
+  return `${permission} on "${resource.length > SHOWN_CHARS ? `${resource.slice(0, SHOWN_CHARS)}…` : resource}"`;
 }
+
+/** Characters of a resource that are shown. */
+const SHOWN_CHARS = 40;
 
 function deny(reason: DenialReason, message: string, cure: string): Decision {
   return { ok: false, reason, message, cure };

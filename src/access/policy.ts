@@ -83,7 +83,7 @@ export class AccessPolicy implements Policy {
       case "self":
         return ["admin"];
       case "reader":
-        return ["viewer"];
+        return ["reader"];
       case "anyone":
         return ["anyone"];
       case "node":

@@ -1,5 +1,5 @@
 /**
- * Roles: named lists of grants. Five of them are for people and programs and built in, as is what anybody may do;
+ * Roles: named lists of grants. Those that everybody needs are built in;
  * further ones are records that the network agreed on.
  *
  * @module
@@ -18,7 +18,7 @@ export interface RoleSpec {
 }
 
 /** Names of the roles that are built in. */
-export const BUILT_IN_ROLES = ["anyone", "viewer", "operator", "admin", "service", "node"] as const;
+export const BUILT_IN_ROLES = ["anyone", "reader", "viewer", "operator", "admin", "service", "node"] as const;
 
 /** One of {@linkcode BUILT_IN_ROLES}. */
 export type BuiltInRole = typeof BUILT_IN_ROLES[number];
@@ -27,6 +27,7 @@ export type BuiltInRole = typeof BUILT_IN_ROLES[number];
 export const GIVEN_ROLES: readonly string[] = ["viewer", "operator", "admin"];
 
 const VIEWER = [
+  "access.read",
   "access.self",
   "agreement.read",
   "config.read",
@@ -38,7 +39,6 @@ const VIEWER = [
 
 const OPERATOR = [
   ...VIEWER,
-  "access.read",
   "agreement.submit",
   "audit.read",
   "bootstrap.retry",
@@ -73,6 +73,7 @@ const OPERATOR = [
 
 const BUILT_IN: { readonly [R in BuiltInRole]: readonly [description: string, grants: readonly string[]] } = {
   anyone: ["who has not shown who he is", ["access.login", "rpc.join"]],
+  reader: ["who reads the status page: no values of records", ["spore.list", "status.read"]],
   viewer: ["sees everything that is no secret, changes nothing", VIEWER],
   operator: ["runs the network: admits, drains, configures; takes nothing away for good", OPERATOR],
   admin: ["everything", ["*"]],

@@ -53,7 +53,7 @@ export function loginMessage(words: LoginWords, place: Place): Uint8Array {
     words.sessionKey,
     utf8(String(words.ttlMs)),
   );
-  return concatBytes(utf8("mycelium login\n"), hash);
+  return concatBytes(utf8("mycelium-login\n"), hash);
 }
 
 /** One request as its session key signs it. */

@@ -15,6 +15,7 @@ import { keyPairFromSeed } from "../core/crypto.ts";
 import { readEnvelope } from "../core/envelope.ts";
 import { formatAddress, nodeIdOf, parseAddress, publicKeyOf, shortNodeId } from "../core/ids.ts";
 import type { Entropy, Rng } from "../core/rng.ts";
+import type { Subject } from "../access/decide.ts";
 import { AUTHORITY, type Candidate, CandidateSet, NEVER_MS } from "../bootstrap/candidates.ts";
 import { JoinMachine, type Stage } from "../bootstrap/join_machine.ts";
 import { AuthorityChain, encodeEpoch, signEpoch } from "../identity/authority.ts";
@@ -25,7 +26,10 @@ import { sealMember } from "../membership/record.ts";
 import type { Member } from "../membership/table.ts";
 import { openAssignment, sealAssignment, sealProfile } from "../spore/profile.ts";
 import type { GossipView } from "../spore/gossip.ts";
+import type { Spore } from "../spore/record.ts";
 import type { SporeTable } from "../spore/table.ts";
+import { Access, ANYONE, SELF } from "./access.ts";
+import { commandNeed, controlNeed, isMethod, METHOD_NEEDS } from "./access_table.ts";
 import { AuthorityKeeper } from "./authority_keeper.ts";
 import { Broadcast } from "./broadcast.ts";
 import { COMMAND_VERBS, commandBody, CommandGate, type CommandVerb, sealCommand } from "./commands.ts";
@@ -45,6 +49,7 @@ import { type SeedReading, Seeds, shelfOf } from "./seeds.ts";
 import { envelopeBytes, epochBytes, KEYS, type Mode, NodeState, openRow, type Put, rowValue } from "./state.ts";
 import { type EdgeView, statusOf } from "./status_view.ts";
 import type { Status } from "./status.ts";
+import { Trust } from "./trust.ts";
 
 /** Options of an {@linkcode Agent}. */
 export interface AgentOptions {
@@ -70,15 +75,13 @@ export interface AgentView {
   readonly spores: SporeTable;
 }
 
-/** Methods that a node answers to one that has not shown a credential. */
-const OPEN_METHODS = new Set(["join.hello", "join.register", "renew", "session.hello", "exec", "seed.offer"]);
-
 /** Stages in which a node shows its credential to whom it dialed: it is fresh, or the network has taken it already. */
 const GREETING: ReadonlySet<Stage> = new Set(["verifying", "verified"]);
 
 /** Everything that a node decides. */
 export class Agent {
   readonly #ctx: Context;
+  readonly #access: Access;
   readonly #machine: JoinMachine;
   readonly #candidates = new CandidateSet();
   readonly #exchange: Exchange;
@@ -92,6 +95,7 @@ export class Agent {
   readonly #detector: Detector;
   readonly #latent: Latent;
   readonly #seeds: Seeds;
+  readonly #trust: Trust;
   /** The protocols that stand by themselves. */
   readonly #parts: readonly Part[];
   readonly #served: ReadonlyMap<string, Part>;
@@ -108,6 +112,7 @@ export class Agent {
   constructor(options: AgentOptions) {
     const state = new NodeState(options.entries, options.entropy.bytes(32));
     this.#ctx = new Context(state, options.config, options.rng, options.entropy);
+    this.#access = new Access(this.#ctx, options.entries);
     this.#gate = new CommandGate(state.nonces);
     this.#machine = new JoinMachine(options.rng);
     this.#exchange = new Exchange(this.#ctx, (what) => this.#changed(what));
@@ -161,7 +166,25 @@ export class Agent {
         return winner?.proof?.tier === "primary" && equalBytes(winner.spore.hash, hash) ? winner.proof : undefined;
       },
     };
-    this.#parts = [this.#detector, this.#broadcast, this.#latent, this.#seeds, this.#primary];
+    this.#trust = new Trust(this.#ctx, options.entries, {
+      agreed: (key) => this.#agreed(key),
+      say: (key, value, ttlMs) => void this.#latent.say(key, value, { ttlMs }),
+      value: (key) => this.#latent.value(key),
+      conduct: () => this.#latent.conduct,
+      equivocations: () => this.#latent.evidence,
+      leads: () => this.#primary.leader === this.nodeId,
+    });
+    this.#latent.watch("node/", (key) => this.#trust.reported(key), { keeps: false });
+    this.#latent.distrusted = (nodeId) => !this.#trust.may(nodeId, "record").ok;
+    this.#parts = [
+      this.#access,
+      this.#detector,
+      this.#broadcast,
+      this.#latent,
+      this.#seeds,
+      this.#primary,
+      this.#trust,
+    ];
     this.#served = new Map(this.#parts.flatMap((part) => part.methods.map((method) => [method, part])));
     this.#answered = new Map(this.#parts.flatMap((part) => part.verbs.map((verb) => [verb, part])));
     this.#joiner = new Joiner(
@@ -203,6 +226,11 @@ export class Agent {
         return primary.view;
       },
     };
+  }
+
+  /** Who it is that asks, and whether he may: the entrances of the edge ask here, as those of the agent do. */
+  get access(): Access {
+    return this.#access;
   }
 
   /** Members that discovery may use as its cache: not this node, not removed, not gone for good. */
@@ -249,6 +277,7 @@ export class Agent {
       this.#dispatch(event);
     }
     this.#work();
+    this.#access.flush();
     const atMs = ctx.takeWake();
     if (atMs !== undefined) ctx.emit({ type: "wakeAt", atMs });
     return ctx.effects;
@@ -284,7 +313,12 @@ export class Agent {
       seeds: this.#seeds.view(),
       detection: this.#detector.status(),
       ...(this.#partsStarted
-        ? { spores: this.#latent.status(), primary: this.#primary.status(), gossip: this.#broadcast.status() }
+        ? {
+          spores: this.#latent.status(),
+          primary: this.#primary.status(),
+          gossip: this.#broadcast.status(),
+          trust: this.#trust.status(),
+        }
         : {}),
     });
   }
@@ -332,7 +366,7 @@ export class Agent {
         ctx.state.genesisPair = undefined;
         return ctx.audit("genesis-exported", this.nodeId, `the genesis key was taken offline, to ${event.path}`);
       case "control":
-        return this.#control(event.controlId, event.request);
+        return this.#control(event.controlId, event.request, event.by);
       default:
         return unreachable(event);
     }
@@ -379,6 +413,7 @@ export class Agent {
     this.#startedMs = ctx.nowMs;
     this.#exchange.startedMs = ctx.nowMs;
     ctx.capabilities = capabilities;
+    this.#access.begin();
     ctx.persist([[KEYS.nodeSeed, state.keyPair.seed]]);
     if (state.unreadable.length > 0) {
       ctx.log(
@@ -540,9 +575,7 @@ export class Agent {
     try {
       if (method === "exec") return this.#exec(event);
       const member = ctx.sessions.get(peer.nodeId)?.member ?? false;
-      if (!OPEN_METHODS.has(method) && !member) {
-        throw new Refusal("not-a-member", "show a credential first: session.hello");
-      }
+      this.#admit(peer.nodeId, member, method);
       if (ctx.state.mode === "isolated") throw new Refusal("isolated", "an operator has isolated this node");
       if (member) {
         ctx.state.members.noteSeen(peer.nodeId, ctx.nowMs);
@@ -559,6 +592,22 @@ export class Agent {
         ctx.emit({ type: "reply-error", inboundId, code: "bad-request", message: error.message });
       } else throw error;
     }
+  }
+
+  /** Asks whether a node may call a method. @throws {Refusal} */
+  #admit(nodeId: string, member: boolean, method: string): void {
+    const known = isMethod(method);
+    if (!known && member) throw new Refusal("unknown-method", `no method "${method}"`);
+    const subject = member ? this.#asNode(nodeId) : ANYONE;
+    const decision = known ? this.#access.authorize(subject, METHOD_NEEDS[method]) : undefined;
+    if (decision?.ok) return;
+    // A stranger is told one thing, whether there is such a method or not.
+    if (!member || !decision) throw new Refusal("not-a-member", "show a credential first: session.hello");
+    throw new Refusal(decision.reason, decision.message, decision.cure);
+  }
+
+  #asNode(nodeId: string): Subject {
+    return { kind: "node", id: nodeId, name: nodeId, secondFactor: "none" };
   }
 
   /** Datagrams of members go to the part whose number stands first in them. */
@@ -671,6 +720,7 @@ export class Agent {
   #exec(event: AgentEvent & { readonly type: "inbound" }): void {
     const ctx = this.#ctx;
     const genesis = ctx.state.network?.genesis?.record;
+    this.#admit(event.peer.nodeId, false, event.method);
     if (!genesis) {
       return ctx.emit({
         type: "reply-error",
@@ -681,20 +731,22 @@ export class Agent {
     }
     const checked = this.#gate.check(event.body, {
       networkId: ctx.state.networkId,
-      operatorKey: genesis.operatorKey,
+      isOperator: (key) => this.#access.isOperator(key),
       nodeKey: ctx.state.keyPair.publicKey,
       nowMs: ctx.nowMs,
     });
-    if (!checked.ok) {
-      ctx.refuse(checked.reason, event.peer.remoteAddress);
+    const refused = checked.ok ? this.#mayCommand(checked.signer, checked.command.verb) : checked.reason;
+    if (!checked.ok || refused) {
+      const reason = refused ?? "command-not-allowed";
+      ctx.refuse(reason, event.peer.remoteAddress);
       // What the operator did not sign anybody can send: it is counted, and worth no entry on disk.
-      const signed = checked.reason !== "command-forged" && checked.reason !== "command-not-operator";
-      if (signed) ctx.audit("command-refused", event.peer.nodeId, checked.reason);
+      const signed = reason !== "command-forged" && reason !== "command-not-operator";
+      if (signed) ctx.audit("command-refused", event.peer.nodeId, reason);
       return ctx.emit({
         type: "reply-error",
         inboundId: event.inboundId,
-        code: checked.reason,
-        message: `the command is refused: ${checked.reason}`,
+        code: reason,
+        message: `the command is refused: ${reason}`,
       });
     }
     ctx.audit("command", event.peer.nodeId, checked.command.verb);
@@ -706,9 +758,18 @@ export class Agent {
     ctx.emit({ type: "run-command", inboundId: event.inboundId, command: checked.command, by: event.peer.nodeId });
   }
 
-  #control(controlId: number, request: ControlRequest): void {
+  /** Whether who signed a command may have it carried out here. */
+  #mayCommand(signer: Uint8Array, verb: CommandVerb): "command-not-allowed" | undefined {
+    const self = this.#ctx.state.self?.membership.name ?? this.#ctx.config.name;
+    const decision = this.#access.authorize(this.#access.signer(signer), commandNeed(verb, self));
+    return decision.ok ? undefined : "command-not-allowed";
+  }
+
+  #control(controlId: number, request: ControlRequest, by: Subject): void {
     const ctx = this.#ctx;
+    ctx.by = by;
     try {
+      this.#access.demand(by, controlNeed(request));
       const value = this.#answer(controlId, request);
       if (value === DEFERRED) return;
       const reply = { type: "control-reply", controlId, result: { ok: true, value } } as const;
@@ -724,6 +785,8 @@ export class Agent {
         controlId,
         result: { ok: false, error: { code, message: error.message, cure } },
       });
+    } finally {
+      ctx.by = SELF;
     }
   }
 
@@ -732,7 +795,8 @@ export class Agent {
     const { state } = ctx;
     const part = this.#answered.get(asked.verb);
     if (part) {
-      this.#needNetwork();
+      // Who asks for who he is need not belong to a network.
+      if (part !== this.#access) this.#needNetwork();
       return part.answer(controlId, asked);
     }
     const request = asked as CoreRequest;
@@ -1107,6 +1171,13 @@ export class Agent {
       expiresMs: NEVER_MS,
       verification: "unverified",
     });
+  }
+
+  /** What counts under a key that is agreed on: what the replica here holds, or what was proved to this node, the newer. */
+  #agreed(key: string): Spore | undefined {
+    const held = this.#primary.state?.get(key)?.spore;
+    const heard = this.#latent.table.get(key)?.winner.spore;
+    return held && heard ? (heard.record.seq > held.record.seq ? heard : held) : held ?? heard;
   }
 
   #needNetwork(): void {

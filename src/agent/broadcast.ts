@@ -11,6 +11,7 @@ import { concatBytes } from "../core/bytes.ts";
 import { type CborValue, WireError } from "../core/codec.ts";
 import { LIMITS } from "../core/limits.ts";
 import { Gossip, type GossipEvent, type GossipView, type Verdict } from "../spore/gossip.ts";
+import type { Method } from "./access_table.ts";
 import { type Context, Refusal } from "./context.ts";
 import type { PeerView } from "./effects.ts";
 import type { Part } from "./part.ts";
@@ -34,7 +35,7 @@ export type Handler = (from: string, body: Uint8Array) => Verdict;
 
 /** Broadcast to all members. */
 export class Broadcast implements Part {
-  readonly methods: readonly string[] = ["gossip"];
+  readonly methods: readonly Method[] = ["gossip"];
   readonly verbs: readonly string[] = [];
   readonly datagramKind: number = GOSSIP_DATAGRAM;
   readonly #handlers = new Map<string, Handler>();

@@ -83,6 +83,7 @@ export function commandBody(envelope: Envelope): CborValue {
 export type CommandRefusal =
   | "command-forged"
   | "command-not-operator"
+  | "command-not-allowed"
   | "command-other-node"
   | "command-expired"
   | "command-replayed";
@@ -102,7 +103,8 @@ export class CommandGate {
     body: Uint8Array,
     options: {
       readonly networkId: Uint8Array;
-      readonly operatorKey: Uint8Array;
+      /** Whether a key is an operator's at all; what he may is asked by who carries the command out. */
+      readonly isOperator: (key: Uint8Array) => boolean;
       readonly nodeKey: Uint8Array;
       readonly nowMs: number;
     },
@@ -110,16 +112,20 @@ export class CommandGate {
     | {
       readonly ok: true;
       readonly command: SignedCommand;
+      /** Key that signed it, 32 bytes. */
+      readonly signer: Uint8Array;
       readonly nonce: string;
       readonly expired: readonly string[];
     }
     | { readonly ok: false; readonly reason: CommandRefusal } {
-    const { networkId, operatorKey, nodeKey, nowMs } = options;
+    const { networkId, isOperator, nodeKey, nowMs } = options;
     const refuse = (reason: CommandRefusal) => ({ ok: false, reason }) as const;
     let command: SignedCommand;
+    let signer: Uint8Array;
     try {
       const { c } = record({ c: readEnvelope })(decodeCbor(body), "exec");
-      if (!equalBytes(c.signer, operatorKey)) return refuse("command-not-operator");
+      if (!isOperator(c.signer)) return refuse("command-not-operator");
+      signer = c.signer;
       const read = openEnvelope(c, { type: TYPE, networkId, reader: readCommand });
       command = { ...read, issuedMs: read.issued, expiresMs: read.expires };
     } catch (error) {
@@ -136,6 +142,6 @@ export class CommandGate {
     // Full means that hundreds of commands came within minutes: refusing is safer than forgetting one.
     if (this.#seen.has(nonce) || this.#seen.size >= LIMITS.challengesMax) return refuse("command-replayed");
     this.#seen.set(nonce, command.expiresMs);
-    return { ok: true, command, nonce, expired };
+    return { ok: true, command, signer, nonce, expired };
   }
 }

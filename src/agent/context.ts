@@ -8,6 +8,8 @@ import { type CborValue, decodeCbor, encodeCbor, WireError } from "../core/codec
 import type { Entropy, Rng } from "../core/rng.ts";
 import type { Role } from "../core/roles.ts";
 import type { Capabilities } from "../core/capabilities.ts";
+import type { AuditEvent } from "../access/audit.ts";
+import type { Subject } from "../access/decide.ts";
 import type { AgentEffect, CallFailure, PeerView } from "./effects.ts";
 import type { NodeState, Put } from "./state.ts";
 
@@ -39,6 +41,17 @@ export interface Session {
   rttMs?: number;
 }
 
+/** Ways in, for the audit log, by who came. */
+const ENTRANCES: { readonly [K in Subject["kind"]]: string } = {
+  local: "socket",
+  self: "node",
+  operator: "http",
+  service: "http",
+  node: "rpc",
+  reader: "http",
+  anyone: "http",
+};
+
 /** Shared by the parts of one agent. */
 export class Context {
   nowMs = 0;
@@ -48,6 +61,13 @@ export class Context {
   /** Addresses where this node listens. */
   addresses: readonly string[] = [];
   capabilities: Capabilities | undefined;
+  /** Who asks, while a control request is answered. */
+  by: Subject = { kind: "self", id: "", name: "this node", secondFactor: "none" };
+  /** Told of what is written down and of what is refused, at once: it looks for incidents. */
+  watch: {
+    audited(action: string, by: string, target: string): void;
+    refused(reason: string, from: string): void;
+  } | undefined;
   #nextId = 1;
   readonly #calls = new Map<number, (result: CallResult) => void>();
   readonly #dials = new Map<number, (result: { readonly ok: true; readonly nodeId: string } | CallFailure) => void>();
@@ -166,12 +186,27 @@ export class Context {
     this.emit({ type: "log", level, event, message, fields });
   }
 
-  audit(action: string, by: string, detail: string): void {
-    this.emit({ type: "audit", action, by, detail });
+  /**
+   * Writes something down that matters for security.
+   *
+   * @param by Who did it; the id of this node while somebody's request is answered: whoever asks.
+   */
+  audit(
+    action: string,
+    by: string,
+    detail: string,
+    more: Pick<AuditEvent, "target" | "outcome" | "entrance"> = {},
+  ): void {
+    const { kind, id } = this.by;
+    const who = by !== this.state.nodeId || kind === "self" ? by : id === "" ? kind : `${kind}:${id}`;
+    this.emit({ type: "audit", action, by: who, detail, entrance: ENTRANCES[kind], ...more });
+    this.watch?.audited(action, who, more.target ?? "");
   }
 
+  /** Counts a refusal. @param from Node or address that asked. */
   refuse(reason: string, from: string): void {
     this.emit({ type: "refused", reason, from });
+    this.watch?.refused(reason, from);
   }
 
   /** Nodes with a channel that have shown that they are members. */

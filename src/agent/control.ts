@@ -23,15 +23,18 @@ import { readRole, type Role } from "../core/roles.ts";
 import { BUNDLE_KINDS, BUNDLE_TEXT_BYTES_MAX } from "../spore/seed_bundle.ts";
 import { KEY_CHARS_MAX } from "../spore/keys.ts";
 import { RECORD_LIFE_MS_MAX, VALUE_BYTES_MAX } from "../spore/record.ts";
+import { ACCESS_READERS, type AccessRequest } from "./access_requests.ts";
 import type { SporeRequest } from "./latent.ts";
 import type { PrimaryRequest } from "./primary_console.ts";
 import type { SeedRequest } from "./seeds.ts";
+import type { TrustRequest } from "./trust_console.ts";
+import { TRUST_READERS } from "./trust_requests.ts";
 
 /** Requests by verb. */
 export type ControlRequest = CoreRequest | PartRequest;
 
 /** Requests that a part of the agent answers. */
-export type PartRequest = SeedRequest | SporeRequest | PrimaryRequest;
+export type PartRequest = SeedRequest | SporeRequest | PrimaryRequest | AccessRequest | TrustRequest;
 
 /** Requests that the agent itself answers. */
 export type CoreRequest =
@@ -91,6 +94,8 @@ const sporeKey = text(200);
 const base64 = text(Math.ceil(LIMITS.recordBytesMax * 4 / 3) + 4, /^[A-Za-z0-9_-]*$/);
 
 const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
+  ...ACCESS_READERS,
+  ...TRUST_READERS,
   "init": record({ name: text(63), approval: optional(bool) }),
   "join": record({ invite: text(8_192) }),
   "invite-create": record({

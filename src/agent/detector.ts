@@ -19,6 +19,7 @@ import {
   sealNews,
   type SwimUpdate,
 } from "../membership/swim_messages.ts";
+import type { Method } from "./access_table.ts";
 import { type Context, Refusal } from "./context.ts";
 import type { Part } from "./part.ts";
 import type { DetectionStatus } from "./status.ts";
@@ -52,7 +53,7 @@ export type NewsVerdict = "accept" | "ignore" | "reject";
 
 /** Failure detection. */
 export class Detector implements Part {
-  readonly methods: readonly string[] = ["swim.ping"];
+  readonly methods: readonly Method[] = ["swim.ping"];
   readonly verbs: readonly string[] = [];
   readonly datagramKind: number = SWIM_DATAGRAM;
   #swim: Swim | undefined;

@@ -7,6 +7,8 @@
  * @module
  */
 
+import type { Subject } from "../access/decide.ts";
+import type { AuditEvent } from "../access/audit.ts";
 import type { Candidate } from "../bootstrap/candidates.ts";
 import type { Capabilities } from "../core/capabilities.ts";
 import type { ControlError, ControlRequest } from "./control.ts";
@@ -70,8 +72,14 @@ export type AgentEvent =
   | { readonly type: "seed"; readonly nowMs: number; readonly content: Uint8Array; readonly from: string }
   /** A secret was moved out of the store, as `export-secret` asked for. */
   | { readonly type: "secret-exported"; readonly nowMs: number; readonly key: string; readonly path: string }
-  /** The person at the machine asks. Every one is answered by `control-reply`. */
-  | { readonly type: "control"; readonly nowMs: number; readonly controlId: number; readonly request: ControlRequest };
+  /** Somebody asks, who has shown who he is. Every one is answered by `control-reply`. */
+  | {
+    readonly type: "control";
+    readonly nowMs: number;
+    readonly controlId: number;
+    readonly request: ControlRequest;
+    readonly by: Subject;
+  };
 
 /** What the driver must do, in order. */
 export type AgentEffect =
@@ -126,6 +134,6 @@ export type AgentEffect =
     readonly fields: { readonly [name: string]: string | number | boolean };
   }
   /** Append to the audit log. */
-  | { readonly type: "audit"; readonly action: string; readonly by: string; readonly detail: string }
+  | ({ readonly type: "audit" } & Omit<AuditEvent, "atMs">)
   /** Count a refusal. */
   | { readonly type: "refused"; readonly reason: string; readonly from: string };

@@ -44,6 +44,7 @@ import {
   type SporeFacts,
   type SporeRefusal,
 } from "../spore/validation.ts";
+import type { Method } from "./access_table.ts";
 import { type Context, Refusal } from "./context.ts";
 import type { ControlRequest } from "./control.ts";
 import type { PeerView } from "./effects.ts";
@@ -98,7 +99,7 @@ const ALL_ZONES = ZONES.map((_, i) => i);
 
 /** The Latent Spore of a node. */
 export class Latent implements Part {
-  readonly methods = ["spore.push", "spore.digest", "spore.delta", "spore.confirm", "spore.read"];
+  readonly methods: readonly Method[] = ["spore.push", "spore.digest", "spore.delta", "spore.confirm", "spore.read"];
   readonly verbs = ["spore-list", "spore-show", "spore-put", "spore-delete", "spore-verify", "spore-diff"];
   /** Set by the agent once there is a Primary Spore. */
   primary: PrimaryDoor | undefined;
@@ -107,7 +108,11 @@ export class Latent implements Part {
   /** Authors whose word is not used before it was confirmed; trust says so. */
   distrusted: (nodeId: string) => boolean = () => false;
   /** Told of every key where something changed. */
-  readonly #watchers: { readonly prefix: string; readonly changed: (key: string) => void }[] = [];
+  readonly #watchers: {
+    readonly prefix: string;
+    readonly changed: (key: string) => void;
+    readonly keeps: boolean;
+  }[] = [];
   readonly #table = new SporeTable();
   readonly #behind = new WriteBehind();
   readonly #words: OwnWords;
@@ -178,10 +183,10 @@ export class Latent implements Part {
 
   /**
    * Is called with every key under `prefix` where something changed, within the step that changed it. A device that
-   * keeps a part of the records keeps these as well.
+   * keeps a part of the records keeps these as well, unless `keeps` is false.
    */
-  watch(prefix: string, changed: (key: string) => void): void {
-    this.#watchers.push({ prefix, changed });
+  watch(prefix: string, changed: (key: string) => void, { keeps = true }: { readonly keeps?: boolean } = {}): void {
+    this.#watchers.push({ prefix, changed, keeps });
   }
 
   /** The value that counts under a key, or `undefined` where there is none. */
@@ -720,7 +725,8 @@ export class Latent implements Part {
           this.#refuse("spore-bad-answer", nodeId);
         }
       });
-    for (const { prefix } of this.#watchers) {
+    for (const { prefix, keeps } of this.#watchers) {
+      if (!keeps) continue;
       if (!HYPHA_ZONES.some((zone) => prefix.startsWith(`${ZONES[zone]}/`))) read(prefix, undefined);
     }
   }
@@ -739,7 +745,7 @@ export class Latent implements Part {
     if (!this.#partial) return true;
     if (author === this.ctx.state.nodeId) return true;
     const room = this.#table.size < LIMITS.sporesHyphaMax && this.#table.bytes < LIMITS.sporeBytesHyphaMax;
-    const wanted = HYPHA_ZONES.includes(zoneOf(key)) || this.#watchers.some(({ prefix }) => key.startsWith(prefix));
+    const wanted = HYPHA_ZONES.includes(zoneOf(key)) || this.#watchers.some(({ prefix, keeps }) => keeps && key.startsWith(prefix));
     return wanted && (room || this.#table.versions(key).length > 0);
   }
 

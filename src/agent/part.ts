@@ -8,14 +8,15 @@
  */
 
 import type { CborValue } from "../core/codec.ts";
+import type { Method } from "./access_table.ts";
 import type { DEFERRED } from "./context.ts";
 import type { ControlRequest } from "./control.ts";
 import type { PeerView } from "./effects.ts";
 
 /** One protocol of the agent. */
 export interface Part {
-  /** Methods that it serves, to members only. */
-  readonly methods: readonly string[];
+  /** Methods that it serves; who may call them stands in `access_table.ts`. */
+  readonly methods: readonly Method[];
   /** Verbs of the person at the machine that it answers. */
   readonly verbs: readonly string[];
   /**

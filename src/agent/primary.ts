@@ -34,6 +34,7 @@ import type { RaftView } from "../raft/view.ts";
 import { openSpore, type Spore } from "../spore/record.ts";
 import { type Command, type CommandResult, encodeCommand, StateMachine, type Version } from "../spore/state_machine.ts";
 import { Attestation } from "./attestation.ts";
+import type { Method } from "./access_table.ts";
 import { type Context, DEFERRED, Refusal } from "./context.ts";
 import type { ControlRequest } from "./control.ts";
 import type { PeerView } from "./effects.ts";
@@ -135,7 +136,7 @@ type Waiting =
 
 /** The Primary Spore of one node. */
 export class Primary implements Part {
-  readonly methods: readonly string[] = [
+  readonly methods: readonly Method[] = [
     "raft",
     "primary.propose",
     "primary.decided",

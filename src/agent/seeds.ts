@@ -50,6 +50,7 @@ import {
 } from "../spore/seed_bundle.ts";
 import { ownerOf } from "../spore/keys.ts";
 import { compareVersions, type SporeTable } from "../spore/table.ts";
+import type { Method } from "./access_table.ts";
 import { type Context, type DEFERRED, Refusal } from "./context.ts";
 import type { ControlRequest } from "./control.ts";
 import type { PeerView } from "./effects.ts";
@@ -212,7 +213,7 @@ function isAgreed(spore: Spore): boolean {
 
 /** Makes and takes Seed Spores. */
 export class Seeds implements Part {
-  readonly methods: readonly string[] = ["seed.offer"];
+  readonly methods: readonly Method[] = ["seed.offer"];
   readonly verbs: readonly string[] = ["seed-export", "seed-import", "seed-decide"];
   readonly #options: SeedsOptions;
   /** Number of the last bundle that was made here. */

@@ -14,6 +14,7 @@ import { CallError } from "../ports/network.ts";
 /** What commands need of the node. */
 export interface CommandDeps {
   status(): Status;
+  /** Asks the agent in the name of this node: whether the command may be carried out was asked before. */
   control(request: ControlRequest): Promise<unknown>;
   /** Recent log lines, oldest first. */
   logLines(count: number): readonly string[];

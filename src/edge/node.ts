@@ -7,11 +7,12 @@
 import { randomBytes } from "node:crypto";
 import { statfsSync } from "node:fs";
 import { join } from "node:path";
+import type { Need, Subject } from "../access/decide.ts";
+import { LOCAL, SELF } from "../agent/access.ts";
+import { commandNeed, controlNeed, edgeNeed, isEdgeVerb } from "../agent/access_table.ts";
 import { Agent, type AgentOptions } from "../agent/agent.ts";
 import { COMMAND_VERBS, type SignedCommand } from "../agent/commands.ts";
-import { readControlRequest } from "../agent/control.ts";
-import type { PrimaryRequest } from "../agent/primary_console.ts";
-import type { SeedRequest } from "../agent/seeds.ts";
+import { type ControlRequest, readControlRequest } from "../agent/control.ts";
 import type { ComponentStatus, EventStatus, Status } from "../agent/status.ts";
 import {
   array,
@@ -57,8 +58,9 @@ import {
 import { AuditLog } from "./disk/audit_log.ts";
 import { type MadeBundle, SeedPublisher } from "./disk/seed_publisher.ts";
 import { openStore, StateError } from "./disk/store.ts";
-import { createControlApp, createStatusApp, type StatusChange } from "./http/app.ts";
+import { createControlApp, type StatusChange } from "./http/app.ts";
 import type { ControlAnswer, ExecLine } from "./http/control.ts";
+import type { AccessDoor } from "./http/identity.ts";
 import { type RunningServer, serveControl, serveStatus, STATUS_PORT } from "./http/server.ts";
 import { type SporeQuery, StatusView } from "./http/view.ts";
 import { createP2pNetwork, prepareEntropy } from "./p2p/mod.ts";
@@ -223,7 +225,7 @@ class RunningNode {
     });
     this.#commands = new CommandRunner({
       status: () => this.#status(),
-      control: (request) => this.#runtime.control(request),
+      control: (request) => this.#runtime.control(request, SELF),
       logLines: (count) => this.#log.recent(count),
       onLogLine: (listener) => {
         const listening = this.#bus.on("log", "logs --follow", ({ line }) => listener(line));
@@ -246,7 +248,8 @@ class RunningNode {
         nodeId: this.#agent.nodeId,
         socket: this.#options.socketPath,
         ...(surface.status ? { statusUrl: surface.status.url } : {}),
-        node: { status: () => this.#status(), control: (request) => this.#control(request) },
+        // Who started it in his own process is as much its master as who may use its socket.
+        node: { status: () => this.#status(), control: (request) => this.#control(request, LOCAL) },
       });
       await this.#enter();
       await using notifier = openServiceNotifier({
@@ -303,8 +306,8 @@ class RunningNode {
     // Whoever joins, or tells this node to, waits for the first handshake.
     if (!form || invite) void prepareEntropy();
     try {
-      if (invite) await this.#runtime.control({ verb: "join", invite });
-      else if (form) await this.#runtime.control({ verb: "init", ...form });
+      if (invite) await this.#runtime.control({ verb: "join", invite }, SELF);
+      else if (form) await this.#runtime.control({ verb: "init", ...form }, SELF);
     } catch (error) {
       if (!(error instanceof ControlFailed)) throw error;
       this.#log.log("error", "node", error.error.code, `${error.error.message}. ${error.error.cure}`);
@@ -340,7 +343,7 @@ class RunningNode {
     return new SeedPublisher({
       targets: this.#config.seeds.publish.map(({ every, ...rest }) => ({ ...rest, everyMs: everyMs(every)! })),
       make: async (request) => {
-        const made = await this.#runtime.control({ verb: "seed-export", ...request });
+        const made = await this.#runtime.control({ verb: "seed-export", ...request }, SELF);
         return "unchanged" in (made as object) ? "unchanged" : made as MadeBundle;
       },
       read: (content) => this.#agent.readSeed(content),
@@ -380,23 +383,36 @@ class RunningNode {
         this.#log.log("error", "http", event, message, fields),
     };
     const view = new StatusView(source);
-    const app = createControlApp({
+    const access: AccessDoor = {
+      authenticate: (presented) => {
+        const known = this.#agent.access.authenticate(presented, Date.now());
+        this.#tellAccess();
+        return known;
+      },
+      authorize: (subject, need) => {
+        const decision = this.#agent.access.authorize(subject, need, Date.now());
+        this.#tellAccess();
+        return decision;
+      },
+    };
+    const routes = {
       ...source,
+      access,
       view,
       logs,
-      hosts: "any",
-      control: (request) => this.#control(request).finally(() => view.expire()),
-      exec: (request, signal) => this.#exec(request, signal),
+      control: (request: unknown, by: Subject) => this.#control(request, by).finally(() => view.expire()),
+      exec: (request: unknown, by: Subject, signal: AbortSignal) => this.#exec(request, by, signal),
       shutdown: () => this.#stop.abort(),
-      recentLogs: (wanted) => this.#log.records(wanted),
-    });
+      recentLogs: (wanted: { readonly count: number; readonly level?: string }) => this.#log.records(wanted),
+    };
+    const app = createControlApp({ ...routes, entrance: "socket", hosts: "any" });
     const control = await serveControl({ app, path: this.#options.socketPath });
     const address = httpAddress(this.#config);
     if (!address) return { control };
     const { http } = this.#config;
     try {
       const status = serveStatus({
-        app: (guard) => createStatusApp({ ...source, ...guard, view, logs }),
+        app: (guard) => createControlApp({ ...routes, ...guard, entrance: "tcp" }),
         ...address,
         // Another node on this machine may have the usual port; one that was asked for is not exchanged silently.
         whenTaken: address.port === STATUS_PORT ? "next" : "fail",
@@ -412,9 +428,9 @@ class RunningNode {
     }
   }
 
-  async #control(request: unknown): Promise<ControlAnswer> {
+  async #control(request: unknown, by: Subject): Promise<ControlAnswer> {
     try {
-      return { ok: true, result: await this.#answer(request) };
+      return { ok: true, result: await this.#answer(request, by) };
     } catch (error) {
       if (error instanceof ControlFailed) return { ok: false, error: error.error };
       if (error instanceof WireError) {
@@ -434,37 +450,18 @@ class RunningNode {
     }
   }
 
-  async #answer(request: unknown): Promise<unknown> {
-    const { verb } = record({ verb: textReader(64) })(request as CborValue, "request");
+  /** What the edge answers itself is asked for here, what the agent answers in the agent: at the same gate. */
+  async #answer(asked: unknown, by: Subject): Promise<unknown> {
+    const { verb } = record({ verb: textReader(64) })(asked as CborValue, "request");
+    const request = asked as { readonly [field: string]: unknown };
+    if (!isEdgeVerb(verb)) return await this.#runtime.control(this.#withKeyFile(request, by), by);
+    this.#demand(by, edgeNeed(verb, request));
     switch (verb) {
       case "invite-list":
         return this.#status().invites;
       case "node-drain": {
         const { node, on } = record({ node: textReader(128), on: optional(bool) })(request as CborValue, "node-drain");
-        return await this.#tell(node, on === false ? "undrain" : "drain");
-      }
-      case "authority-recover": {
-        const { without, keyFile } = record({
-          without: optional(array(textReader(128), 16)),
-          keyFile: optional(textReader(4_096)),
-        })(
-          request as CborValue,
-          verb,
-        );
-        const genesisSeed = keyFile === undefined ? undefined : readSeedFile(keyFile);
-        return await this.#runtime.control({ verb, without: without ?? [], ...(genesisSeed ? { genesisSeed } : {}) });
-      }
-      case "primary-recover": {
-        const { keyFile } = record({ keyFile: optional(textReader(4_096)) })(request as CborValue, verb);
-        const read = readControlRequest(request) as PrimaryRequest & { readonly verb: "primary-recover" };
-        const genesisSeed = keyFile === undefined ? undefined : readSeedFile(keyFile);
-        return await this.#runtime.control({ ...read, ...(genesisSeed ? { genesisSeed } : {}) });
-      }
-      case "seed-decide": {
-        const { keyFile } = record({ keyFile: optional(textReader(4_096)) })(request as CborValue, verb);
-        const read = readControlRequest(request) as SeedRequest & { readonly verb: "seed-decide" };
-        const genesisSeed = keyFile === undefined ? undefined : readSeedFile(keyFile);
-        return await this.#runtime.control({ ...read, ...(genesisSeed ? { genesisSeed } : {}) });
+        return await this.#tell(node, on === false ? "undrain" : "drain", by);
       }
       case "seed-publish": {
         const { force } = record({ force: optional(bool) })(request as CborValue, verb);
@@ -484,15 +481,53 @@ class RunningNode {
       case "config-revert":
         return await this.#configs.revert().catch(rethrowAsFailed);
       default:
-        return await this.#runtime.control(readControlRequest(request));
+        return verb satisfies never;
     }
   }
 
+  /**
+   * Reads a request for the agent. A genesis key is named by its file: read once it is clear that who asks may use it.
+   *
+   * @throws {ControlFailed} Where he may not, or the file holds no key.
+   */
+  #withKeyFile(asked: { readonly [field: string]: unknown }, by: Subject): ControlRequest {
+    const { verb } = asked;
+    const request = readControlRequest(
+      verb === "authority-recover" ? { ...asked, without: asked.without ?? [] } : asked,
+    );
+    switch (request.verb) {
+      case "authority-recover":
+      case "primary-recover":
+      case "seed-decide": {
+        const { keyFile } = record({ keyFile: optional(textReader(4_096)) })(asked as CborValue, request.verb);
+        // Who may not is refused by the agent, and has no file opened for him.
+        if (keyFile === undefined || !this.#agent.access.may(by, controlNeed(request), Date.now()).ok) return request;
+        return { ...request, genesisSeed: readSeedFile(keyFile) };
+      }
+      default:
+        return request;
+    }
+  }
+
+  /** Asks at the gate for what the edge does itself. @throws {ControlFailed} */
+  #demand(by: Subject, need: Need): void {
+    const decision = this.#agent.access.authorize(by, need, Date.now());
+    this.#tellAccess();
+    if (!decision.ok) {
+      throw new ControlFailed({ code: decision.reason, message: decision.message, cure: decision.cure });
+    }
+  }
+
+  /** What was decided between two steps is told in the next one, which comes now. */
+  #tellAccess(): void {
+    if (this.#agent.access.pending) this.#runtime.dispatch({ type: "wake", nowMs: Date.now() });
+  }
+
   /** Runs a command without output on a node and returns what it said. */
-  async #tell(node: string, verb: string): Promise<unknown> {
+  async #tell(node: string, verb: string, by: Subject): Promise<unknown> {
     let output = "";
     using deadline = deadlineOf(30_000, this.#stop.signal);
-    for await (const line of this.#exec({ verb, node, args: {} }, deadline.signal)) {
+    for await (const line of this.#exec({ verb, node, args: {} }, by, deadline.signal)) {
       if (line.type === "output") output += line.text;
       if (line.type === "error") throw new ControlFailed({ code: line.code, message: line.message, cure: line.cure });
     }
@@ -500,17 +535,20 @@ class RunningNode {
   }
 
   /** Signs a command, sends it to its node and streams the answer. */
-  async *#exec(request: unknown, signal: AbortSignal): AsyncIterable<ExecLine> {
+  async *#exec(request: unknown, by: Subject, signal: AbortSignal): AsyncIterable<ExecLine> {
     try {
       const { verb, node, args = {}, timeoutMs = 30_000 } = readExec(request as CborValue, "exec");
       const self = this.#status().node;
       if (node === "this" || node === self.nodeId || node === self.name) {
-        // Who may use the socket commands this node anyway: nothing to sign.
-        yield* this.#runHere(localCommand(verb, args), timeoutMs, signal);
+        // For this very node there is nothing to sign.
+        const command = localCommand(verb, args);
+        this.#demand(by, commandNeed(command.verb, self.name));
+        yield* this.#runHere(command, timeoutMs, signal);
         return yield { type: "end", code: 0, message: "" };
       }
       const signed = await this.#runtime.control(
         readControlRequest({ verb: "sign-command", node, command: verb, args, ttlMs: 60_000 }),
+        by,
       ) as { readonly nodeId: string; readonly body: Uint8Array; readonly addresses: readonly string[] };
       const network = this.#runtime.network;
       if (!network) throw new CallError("unreachable", "this node has no network");

@@ -8,6 +8,7 @@
 import { dirname } from "node:path";
 import { clearImmediate, setImmediate } from "node:timers";
 import type { Agent } from "../agent/agent.ts";
+import type { Subject } from "../access/decide.ts";
 import type { ControlError, ControlRequest } from "../agent/control.ts";
 import type { AgentEffect, AgentEvent, CallFailure, PeerView } from "../agent/effects.ts";
 import type { SignedCommand } from "../agent/commands.ts";
@@ -166,8 +167,12 @@ export class Runtime {
     this.#options.changed();
   }
 
-  /** Asks the agent; resolves with its answer or rejects with a {@linkcode ControlFailed}. */
-  control(request: ControlRequest): Promise<unknown> {
+  /**
+   * Asks the agent; resolves with its answer or rejects with a {@linkcode ControlFailed}.
+   *
+   * @param by Who asks, as `Access.authenticate` gave it.
+   */
+  control(request: ControlRequest, by: Subject): Promise<unknown> {
     // Nobody would answer: who waits for it would keep the program from its end.
     if (this.#stopped) return Promise.reject(new ControlFailed(STOPPING));
     if (this.#controls.size >= CONTROLS_MAX) {
@@ -177,7 +182,7 @@ export class Runtime {
     const controlId = this.#nextId++;
     const done = Promise.withResolvers<unknown>();
     this.#controls.set(controlId, done);
-    this.dispatch({ type: "control", nowMs: this.#options.now(), controlId, request });
+    this.dispatch({ type: "control", nowMs: this.#options.now(), controlId, request, by });
     return done.promise;
   }
 

@@ -7,6 +7,7 @@
  */
 
 import assert from "node:assert/strict";
+import { LOCAL } from "../../src/agent/access.ts";
 import { Agent } from "../../src/agent/agent.ts";
 import type { ControlError, ControlRequest } from "../../src/agent/control.ts";
 import type { AgentEffect, AgentEvent, CallFailure, PeerView } from "../../src/agent/effects.ts";
@@ -151,7 +152,7 @@ export class Node {
   /** Asks as the person at the machine does. */
   control(request: ControlRequest): ControlResult {
     const controlId = this.world.nextId++;
-    this.feed({ type: "control", controlId, request });
+    this.feed({ type: "control", controlId, request, by: LOCAL });
     this.world.run(0);
     const result = this.#controls.get(controlId);
     assert.ok(result, `${request.verb} was answered`);

@@ -188,7 +188,7 @@ Deno.test("a slow reader slows the command down, and one that goes ends it", asy
   let ended = false;
   let signal: AbortSignal | undefined;
   using p = probe({
-    exec: async function* (_, given) {
+    exec: async function* (_, _by, given) {
       signal = given;
       try {
         while (true) {

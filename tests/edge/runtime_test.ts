@@ -1,6 +1,7 @@
 /** The driver of the agent: races between start, stop and what the network tells; bounds; errors. Real agent and store. */
 
 import assert from "node:assert/strict";
+import { LOCAL } from "../../src/agent/access.ts";
 import { Agent } from "../../src/agent/agent.ts";
 import { decodeCbor, encodeCbor } from "../../src/core/codec.ts";
 import { keyPairFromSeed } from "../../src/core/crypto.ts";
@@ -145,7 +146,7 @@ class Rig implements AsyncDisposable {
   }
 
   async form(): Promise<void> {
-    await this.runtime.control({ verb: "init", name: "forest", approval: false });
+    await this.runtime.control({ verb: "init", name: "forest", approval: false }, LOCAL);
     await settle();
   }
 
@@ -173,7 +174,7 @@ function callOf(peer: Peer, method: string, body: Uint8Array, signal: AbortSigna
 /** The body of a signed command for the node itself. */
 async function signedCommand(rig: Rig): Promise<Uint8Array> {
   const request = { verb: "sign-command", node: "alpha", command: "ping", args: {}, ttlMs: 60_000 } as const;
-  return (await rig.runtime.control(request) as { body: Uint8Array }).body;
+  return (await rig.runtime.control(request, LOCAL) as { body: Uint8Array }).body;
 }
 
 function coded(code: string): (error: unknown) => boolean {
@@ -204,7 +205,7 @@ Deno.test("[9.1a] a network that is replaced says nothing any more, and the agen
 Deno.test("[9.1e] stop while the network starts waits for it and leaves it stopped", async () => {
   const rig = new Rig();
   rig.prompt = false;
-  await rig.runtime.control({ verb: "init", name: "forest", approval: false });
+  await rig.runtime.control({ verb: "init", name: "forest", approval: false }, LOCAL);
   await settle();
   assert.equal(rig.network.state, "starting");
   const stopped = rig.runtime.stop();
@@ -219,7 +220,7 @@ Deno.test("[9.1e] stop while the network starts waits for it and leaves it stopp
 Deno.test("[9.1e] a start that fails after its end was asked for is no failure; one that fails by itself is", async () => {
   const rig = new Rig();
   rig.prompt = false;
-  await rig.runtime.control({ verb: "init", name: "forest", approval: false });
+  await rig.runtime.control({ verb: "init", name: "forest", approval: false }, LOCAL);
   await settle();
   const stopped = rig.runtime.stop();
   rig.network.starting.reject(new Error("interrupted"));
@@ -229,7 +230,7 @@ Deno.test("[9.1e] a start that fails after its end was asked for is no failure; 
   await rig[Symbol.asyncDispose]();
   await using other = new Rig();
   other.prompt = false;
-  await other.runtime.control({ verb: "init", name: "forest", approval: false });
+  await other.runtime.control({ verb: "init", name: "forest", approval: false }, LOCAL);
   await settle();
   other.network.starting.reject(new Error("AddrInUse: taken"));
   other.network.state = "stopped";
@@ -269,7 +270,7 @@ Deno.test("[9.1e] requests under way at the stop are answered, later ones as wel
   );
   await rig.runtime.stop();
   await assert.rejects(
-    rig.runtime.control({ verb: "bootstrap-retry" }),
+    rig.runtime.control({ verb: "bootstrap-retry" }, LOCAL),
     (error) => error instanceof ControlFailed && error.error.code === "stopping",
   );
   await rig.runtime.restartNetwork();
@@ -284,7 +285,7 @@ Deno.test("[1.3d] [9.1c] a disk that is full ends the node before an answer leav
   await using rig = new Rig();
   await rig.form();
   rig.full = true;
-  const asked = rig.runtime.control({ verb: "invite-create" });
+  const asked = rig.runtime.control({ verb: "invite-create" }, LOCAL);
   const answered = asked.then(() => "answered", (error: ControlFailed) => error.error.code);
   await settle();
   assert.equal(rig.fatal.length, 1);
@@ -299,7 +300,7 @@ Deno.test("[3.1b] what many requests want stored becomes one transaction, and no
   const before = rig.applied.length;
   let answered = 0;
   const asked = Array.from({ length: 40 }, async () => {
-    await rig.runtime.control({ verb: "invite-create" });
+    await rig.runtime.control({ verb: "invite-create" }, LOCAL);
     answered += 1;
   });
   await settle();
@@ -311,7 +312,7 @@ Deno.test("[3.1b] what many requests want stored becomes one transaction, and no
   rig.full = true;
   const refused = Array.from(
     { length: 10 },
-    () => rig.runtime.control({ verb: "invite-create" }).then(() => 1, () => 0),
+    () => rig.runtime.control({ verb: "invite-create" }, LOCAL).then(() => 1, () => 0),
   );
   await settle();
   await rig.runtime.stop();

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { LOCAL } from "../../src/agent/access.ts";
 import type { Rng } from "../../src/core/rng.ts";
 import { History, type OpenOperation } from "./history.ts";
 import type { ControlAnswer, Host, World } from "./world.ts";
@@ -88,7 +89,7 @@ export class Clients {
   ): void {
     const controlId = this.#world.nextControlId();
     this.#open.set(controlId, { operation, host, life: host.life });
-    this.#world.dispatch(host, { type: "control", nowMs: this.#world.local(host), controlId, request });
+    this.#world.dispatch(host, { type: "control", nowMs: this.#world.local(host), controlId, request, by: LOCAL });
   }
 
   /** An answer came, for one of these clients or for somebody else. */

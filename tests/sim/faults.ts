@@ -4,6 +4,7 @@
  * @module
  */
 
+import { LOCAL } from "../../src/agent/access.ts";
 import type { Rng } from "../../src/core/rng.ts";
 import { shuffled } from "../../src/core/rng.ts";
 import type { Checkers } from "./checkers.ts";
@@ -134,6 +135,7 @@ export function accident(
   if (rng.below(3) === 0 && one.agent) {
     world.dispatch(one, {
       type: "control",
+      by: LOCAL,
       nowMs: world.local(one),
       controlId: 0,
       request: { verb: "bootstrap-retry" },

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { LOCAL } from "../../src/agent/access.ts";
 import { fromUtf8, toBase64Url, utf8 } from "../../src/core/bytes.ts";
 import { publicKeyOf } from "../../src/core/ids.ts";
 import type { Rng } from "../../src/core/rng.ts";
@@ -54,6 +55,7 @@ export class Records {
     key.controlId = controlId;
     this.#world.dispatch(host, {
       type: "control",
+      by: LOCAL,
       nowMs: this.#world.local(host),
       controlId,
       request: value === null

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { LOCAL } from "../../src/agent/access.ts";
 import { nodeIdOf, publicKeyOf } from "../../src/core/ids.ts";
 import { type Rng, seededRng, shuffled } from "../../src/core/rng.ts";
 import { Byzantine } from "./byzantine.ts";
@@ -241,7 +242,7 @@ class Run {
     const { world } = this;
     if (!host.agent) world.boot(host);
     const request = { verb: "join", invite: this.#joins.get(host)! } as const;
-    world.dispatch(host, { type: "control", nowMs: world.local(host), controlId: 0, request });
+    world.dispatch(host, { type: "control", nowMs: world.local(host), controlId: 0, request, by: LOCAL });
   }
 
   #joinSome(waiting: Host[]): void {
@@ -259,7 +260,7 @@ class Run {
     for (const one of founder.view.state.pending.values()) {
       if (one.decision !== "waiting") continue;
       const request = { verb: "node-approve", node: one.nodeId } as const;
-      world.dispatch(founder, { type: "control", nowMs: world.local(founder), controlId: 0, request });
+      world.dispatch(founder, { type: "control", nowMs: world.local(founder), controlId: 0, request, by: LOCAL });
     }
   }
 
@@ -275,7 +276,7 @@ class Run {
     if (this.#removed.size > 0 || !victim.nodeId || !issuer?.view.state.members.get(victim.nodeId)) return "nothing";
     this.#removed.add(victim);
     const request = { verb: "node-remove", node: victim.nodeId } as const;
-    world.dispatch(issuer, { type: "control", nowMs: world.local(issuer), controlId: 0, request });
+    world.dispatch(issuer, { type: "control", nowMs: world.local(issuer), controlId: 0, request, by: LOCAL });
     return `${issuer.name} removes ${victim.name}`;
   }
 
@@ -299,7 +300,7 @@ class Run {
     if (serves) {
       this.#wipedIssuer = true;
       const request = { verb: "node-remove", node: before } as const;
-      world.dispatch(founder, { type: "control", nowMs: world.local(founder), controlId: 0, request });
+      world.dispatch(founder, { type: "control", nowMs: world.local(founder), controlId: 0, request, by: LOCAL });
     }
     this.#joins.set(host, this.#invite(founder, 1, serves ? "sclerotium" : undefined));
     this.#ask(host);

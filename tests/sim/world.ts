@@ -9,6 +9,7 @@
  * @module
  */
 
+import { LOCAL } from "../../src/agent/access.ts";
 import { Agent, type AgentView } from "../../src/agent/agent.ts";
 import type { SignedCommand } from "../../src/agent/commands.ts";
 import type { AgentConfig } from "../../src/agent/context.ts";
@@ -369,7 +370,7 @@ export class World {
   /** Asks the agent of a host as a person would, and runs the world until there is an answer. */
   control(host: Host, request: ControlRequest): ControlAnswer {
     const id = this.#nextId++;
-    this.dispatch(host, { type: "control", nowMs: this.local(host), controlId: id, request });
+    this.dispatch(host, { type: "control", nowMs: this.local(host), controlId: id, request, by: LOCAL });
     const endMs = this.nowMs + 30_000;
     while (!host.controls.has(id) && this.nowMs < endMs && this.advance()) { /* until it is answered */ }
     const answer = host.controls.get(id);
@@ -652,7 +653,7 @@ export class World {
     if (!request) return;
     this.#later(host, 1, () => {
       const controlId = this.#nextId++;
-      this.dispatch(host, { type: "control", nowMs: this.local(host), controlId, request });
+      this.dispatch(host, { type: "control", nowMs: this.local(host), controlId, request, by: LOCAL });
       host.controls.delete(controlId);
     });
   }

@@ -64,7 +64,7 @@ export class AgentSocket implements AsyncDisposable {
         return () => this.#listeners.delete(listener);
       },
       control: (request) => Promise.resolve(this.#control(request, options)),
-      exec: options.exec ?? (async function* () {}),
+      exec: (request, _by, signal) => (options.exec ?? (async function* () {}))(request, signal),
       recentLogs: ({ count }) => (options.logs ?? []).slice(-count),
       ...(options.shutdown ? { shutdown: options.shutdown } : {}),
       events: { statusMsMin: 20 },

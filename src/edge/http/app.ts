@@ -5,14 +5,17 @@
  */
 
 import { type Context, Hono } from "hono";
+import type { Subject } from "../../access/decide.ts";
+import { type Route, ROUTE_NEEDS } from "../../agent/access_table.ts";
 import type { Health, Status } from "../../agent/status.ts";
 import { KEY_CHARS_MAX } from "../../spore/keys.ts";
 import { HISTORY_STEP_MS } from "../telemetry/history.ts";
 import { type Exposition, METRICS_CONTENT_TYPE } from "../telemetry/metrics.ts";
-import { ControlRoutes, type ControlRoutesDeps } from "./control.ts";
+import { ControlFailure, ControlRoutes, type ControlRoutesDeps, type RouteGate } from "./control.ts";
 import { mainPart, page } from "./dashboard.ts";
 import { EventHub, type EventHubOptions } from "./events.ts";
-import { hostCheck, PAGE_HEADERS, SECURITY_HEADERS, tokenCheck } from "./guard.ts";
+import { hostCheck, PAGE_HEADERS, SECURITY_HEADERS } from "./guard.ts";
+import { type AccessDoor, builtInDoor, type Entrance, Identifier } from "./identity.ts";
 import { openApiDocument } from "./openapi.ts";
 import { type Problem, ProblemError, problemResponse } from "./problem.ts";
 import { type RenderedBody, type StatusSource, StatusView, type StatusViewOptions } from "./view.ts";
@@ -33,8 +36,12 @@ export interface StatusAppDeps extends StatusSource, StatusViewOptions {
   readonly logs?: AppLog;
   /** Further values of the `Host` header that are served; `"any"` on a unix socket. @default [] */
   readonly hosts?: readonly string[] | "any";
-  /** Asked of every request where it is set. */
+  /** Asked of every request where it is set, unless it shows who it is of in another way. */
   readonly token?: string;
+  /** The gate of the node. @default the built-in roles, where nobody can log in */
+  readonly access?: AccessDoor;
+  /** Where the app is reached. @default "tcp" */
+  readonly entrance?: Entrance;
   /** Bounds and rhythm of `/events`. */
   readonly events?: EventHubOptions;
 }
@@ -44,8 +51,8 @@ export interface ControlAppDeps extends StatusAppDeps, ControlRoutesDeps {}
 
 /** An app with what must be closed when its server ends. */
 export interface HttpApp extends Disposable {
-  /** Answers a request; never rejects. */
-  fetch(request: Request): Response | Promise<Response>;
+  /** Answers a request; never rejects. `from`: address of the other end. */
+  fetch(request: Request, from?: string): Response | Promise<Response>;
   /** Answers a request without a socket, for tests: `app.request("/status")`. */
   request(path: string, init?: RequestInit): Promise<Response>;
   /** Takes samples for the plots and measures timer lag until it is disposed of; a server calls it. */
@@ -61,13 +68,13 @@ export function createStatusApp(deps: StatusAppDeps): HttpApp {
   return new App(deps);
 }
 
-/** The app of the unix socket: the status app with `POST /control`, `POST /exec`, `POST /shutdown` and `GET /logs`. */
+/** The app of the unix socket, and of TCP for who shows who he is: the status app with `POST /control`, `POST /exec`, `POST /shutdown` and `GET /logs`. */
 export function createControlApp(deps: ControlAppDeps): HttpApp {
-  return new App({ hosts: "any", ...deps }, new ControlRoutes(deps));
+  return new App({ hosts: "any", entrance: "socket", ...deps }, new ControlRoutes(deps));
 }
 
 /** Methods by path; anything else is 405 or 404. */
-const STATUS_ROUTES: readonly (readonly [string, string])[] = [
+const STATUS_ROUTES: readonly (readonly [Route, string])[] = [
   ["/", "GET"],
   ["/healthz", "GET"],
   ["/readyz", "GET"],
@@ -80,6 +87,11 @@ const STATUS_ROUTES: readonly (readonly [string, string])[] = [
 
 /** The runtime compresses what may be transformed: a waste on loopback, and it would weaken the tag. */
 const JSON_HEADERS = { "content-type": "application/json", "cache-control": "no-cache, no-transform" };
+
+const EMPTY = new Uint8Array(0);
+const TOKEN_CURE =
+  "Send `Authorization: Bearer <token>` with the content of the file http.tokenFile, or a service token; in a browser, " +
+  "enter it as the password with any user name.";
 
 /** Spore records in one answer. */
 const SPORES_PAGE = 1_000;
@@ -94,7 +106,12 @@ class App implements HttpApp {
   readonly #hub: EventHub;
   readonly #log: AppLog;
   readonly #checkHost: ((header: string) => Problem | undefined) | undefined;
-  readonly #checkToken: ((header: string | undefined) => Problem | undefined) | undefined;
+  readonly #door: AccessDoor;
+  readonly #who: Identifier;
+  /** Whether a request that shows nothing may be of a reader. */
+  readonly #open: boolean;
+  /** Paths of the control routes. */
+  readonly #controls = new Set<string>();
   /** Methods that a path takes. */
   readonly #methods = new Map<string, string>();
   /** Answers by route and status class; routes are ours, so this is bounded. */
@@ -114,7 +131,13 @@ class App implements HttpApp {
     this.#log = deps.logs ?? { error: (event, message, fields) => console.error(event, message, fields?.error) };
     this.#hub = new EventHub(this.#view, (view) => view.rendering("page", pageEvent), deps.events);
     this.#checkHost = deps.hosts === "any" ? undefined : hostCheck(deps.hosts);
-    this.#checkToken = deps.token === undefined ? undefined : tokenCheck(deps.token);
+    this.#door = deps.access ?? builtInDoor();
+    this.#open = deps.token === undefined;
+    this.#who = new Identifier({
+      door: this.#door,
+      entrance: deps.entrance ?? "tcp",
+      ...(deps.token === undefined ? {} : { token: deps.token }),
+    });
     this.#openApi = JSON.stringify(
       openApiDocument({ control: control !== undefined, token: deps.token !== undefined }),
     );
@@ -143,13 +166,13 @@ class App implements HttpApp {
     return Promise.resolve(this.fetch(new Request(new URL(path, base), init)));
   }
 
-  fetch(request: Request): Response | Promise<Response> {
+  fetch(request: Request, from = ""): Response | Promise<Response> {
     try {
       const fast = this.#fastStatus(request);
       if (fast) return fast;
-      const refusal = this.#refusal(request);
+      const refusal = this.#refusal(request, from);
       if (refusal) return this.#finish(refusal, "refused");
-      return this.#route(request);
+      return this.#route(request, from);
     } catch (error) {
       return this.#finish(this.#failed(error, request), "error");
     }
@@ -183,29 +206,65 @@ class App implements HttpApp {
     return this.#statusResponse.clone();
   }
 
-  #refusal(request: Request): Response | undefined {
+  /** What keeps a request out: the wrong host; or, for all but the control routes, that who asks may not. */
+  #refusal(request: Request, from: string): Response | undefined {
     if (this.#checkHost) {
       // Without a server (tests) there is no Host header, and the URL says it.
       const problem = this.#checkHost(request.headers.get("host") ?? new URL(request.url).host);
       if (problem) return problemResponse(problem);
     }
-    if (this.#checkToken) {
-      const problem = this.#checkToken(request.headers.get("authorization") ?? undefined);
-      if (problem) {
-        const headers = new Headers();
-        headers.append("www-authenticate", `Bearer realm="mycelium"`);
-        headers.append("www-authenticate", `Basic realm="mycelium", charset="UTF-8"`);
-        const response = problemResponse(problem);
-        for (const [name, value] of headers) response.headers.append(name, value);
-        return response;
-      }
-    }
-    return undefined;
+    const path = new URL(request.url).pathname;
+    // They find out themselves who asks: what a session signed covers the body.
+    if (this.#controls.has(path)) return undefined;
+    const known = this.#who.identify(request, EMPTY, { from, reads: true });
+    if (!known.ok) return this.#unauthorized(known.code === "throttled" ? 429 : 401, known);
+    const need = Object.hasOwn(ROUTE_NEEDS, path) ? ROUTE_NEEDS[path as Route] : ROUTE_NEEDS["/"];
+    const decision = this.#door.authorize(known.subject, need);
+    if (decision.ok) return undefined;
+    if (known.subject.kind === "anyone") return this.#unauthorized(401, undefined);
+    return problemResponse({
+      status: 403,
+      code: decision.reason,
+      title: "This is not allowed",
+      cause: decision.message,
+      cure: decision.cure,
+    });
   }
 
-  async #route(request: Request): Promise<Response> {
+  #unauthorized(
+    status: 401 | 429,
+    why: { readonly code: string; readonly message: string; readonly cure: string } | undefined,
+  ): Response {
+    const response = problemResponse({
+      status,
+      code: why?.code === "throttled" ? "throttled" : "unauthorized",
+      title: "A token is needed",
+      cause: why?.message ?? "The request carries no bearer token.",
+      cure: status === 429 ? why?.cure ?? "Wait" : TOKEN_CURE,
+    });
+    response.headers.append("www-authenticate", `Bearer realm="mycelium"`);
+    response.headers.append("www-authenticate", `Basic realm="mycelium", charset="UTF-8"`);
+    return response;
+  }
+
+  /** How the control routes find out who asks, and whether he may. */
+  #gate(request: Request, from: string): RouteGate {
+    return {
+      identify: (body): Subject => {
+        const known = this.#who.identify(request, body, { from, reads: false });
+        if (known.ok) return known.subject;
+        throw new ControlFailure(known.code, known.message, known.cure);
+      },
+      demand: (by, need) => {
+        const decision = this.#door.authorize(by, need);
+        if (!decision.ok) throw new ControlFailure(decision.reason, decision.message, decision.cure);
+      },
+    };
+  }
+
+  async #route(request: Request, from: string): Promise<Response> {
     try {
-      const response = await this.#hono.fetch(request);
+      const response = await this.#hono.fetch(request, { from });
       const path = new URL(request.url).pathname;
       return this.#finish(response, this.#methods.has(path) ? path : "other");
     } catch (error) {
@@ -234,7 +293,11 @@ class App implements HttpApp {
     if (control) {
       for (const route of control.routes) {
         this.#methods.set(route.path, route.method);
-        hono.on(route.method, route.path, (context) => route.handle(context.req.raw));
+        this.#controls.add(route.path);
+        hono.on(route.method, route.path, (context) => {
+          const { from } = context.env as { readonly from: string };
+          return route.handle(context.req.raw, this.#gate(context.req.raw, from));
+        });
       }
     }
     hono.notFound((context) => this.#notFound(context));
@@ -243,7 +306,7 @@ class App implements HttpApp {
 
   #statusAnswer(request: Request): Response {
     const { url } = request;
-    if (!this.#checkToken && this.#fastUrls.size < FAST_URLS_MAX && url.length < 100 && url.endsWith("/status")) {
+    if (this.#open && this.#fastUrls.size < FAST_URLS_MAX && url.length < 100 && url.endsWith("/status")) {
       this.#fastUrls.add(url);
     }
     const body = this.#view.body();

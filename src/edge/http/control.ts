@@ -1,11 +1,13 @@
 /**
- * What may be asked of the running agent over its unix socket.
+ * What may be asked of the running agent, over its unix socket and over HTTP.
  *
  * Answers are `{ "ok": true, "result": … }` or `{ "ok": false, "error": { "code", "message", "cure" } }`.
  *
  * @module
  */
 
+import type { Need, Subject } from "../../access/decide.ts";
+import { ROUTE_NEEDS } from "../../agent/access_table.ts";
 import type { ControlError } from "../../agent/control.ts";
 
 /** Largest body of a request in bytes. */
@@ -27,10 +29,10 @@ export type ExecLine =
 
 /** What the control app asks of the agent. Requests are decoded JSON, unchecked. */
 export interface ControlRoutesDeps {
-  /** Carries out a request of `POST /control`. */
-  control(request: unknown): Promise<ControlAnswer>;
-  /** Runs a command; `signal` aborts when the asker has gone. */
-  exec(request: unknown, signal: AbortSignal): AsyncIterable<ExecLine>;
+  /** Carries out a request of `POST /control`, or refuses it to who asks. */
+  control(request: unknown, by: Subject): Promise<ControlAnswer>;
+  /** Runs a command, or refuses it; `signal` aborts when the asker has gone. */
+  exec(request: unknown, by: Subject, signal: AbortSignal): AsyncIterable<ExecLine>;
   /** Begins to stop the agent; the answer is sent when it resolves. */
   shutdown?(): void | Promise<void>;
   /** Recent log lines as JSON objects, oldest first. */
@@ -43,7 +45,15 @@ export interface ControlRoutesDeps {
 export interface ControlRoute {
   readonly method: "GET" | "POST";
   readonly path: string;
-  handle(request: Request): Promise<Response>;
+  handle(request: Request, gate: RouteGate): Promise<Response>;
+}
+
+/** How a route finds out who asks, and whether he may. */
+export interface RouteGate {
+  /** Once for each request, with its whole body. @throws {ControlFailure} */
+  identify(body: Uint8Array): Subject;
+  /** @throws {ControlFailure} */
+  demand(by: Subject, need: Need): void;
 }
 
 /** HTTP status by error code; an unknown code is 422, since the request was understood. */
@@ -53,6 +63,24 @@ const STATUS_BY_CODE: Readonly<Record<string, number>> = {
   "bad-content-type": 415,
   "body-too-large": 413,
   "body-timeout": 408,
+  "unauthorized": 401,
+  "challenge-expired": 401,
+  "challenge-foreign": 401,
+  "login-replayed": 401,
+  "signature-invalid": 401,
+  "session-unknown": 401,
+  "session-expired": 401,
+  "request-expired": 401,
+  "request-replayed": 401,
+  "token-invalid": 401,
+  "second-factor-wrong": 401,
+  "sessions-full": 429,
+  "throttled": 429,
+  "no-role": 403,
+  "not-granted": 403,
+  "suspended": 403,
+  "too-dangerous": 403,
+  "second-factor": 403,
   "not-authorised": 403,
   "forbidden": 403,
   "not-found": 404,
@@ -67,7 +95,8 @@ const STATUS_BY_CODE: Readonly<Record<string, number>> = {
   "timeout": 504,
 };
 
-class ControlFailure extends Error {
+/** A request that is refused, with its code and cure. */
+export class ControlFailure extends Error {
   override readonly name = "ControlFailure";
   readonly error: ControlError;
 
@@ -83,10 +112,22 @@ export class ControlRoutes {
 
   /** Method and path of each, with its handler. */
   readonly routes: readonly ControlRoute[] = [
-    { method: "POST", path: "/control", handle: (request) => this.#answer(request, () => this.#control(request)) },
-    { method: "POST", path: "/exec", handle: (request) => this.#answer(request, () => this.#exec(request)) },
-    { method: "POST", path: "/shutdown", handle: (request) => this.#answer(request, () => this.#shutdown(request)) },
-    { method: "GET", path: "/logs", handle: (request) => this.#answer(request, () => this.#logs(request)) },
+    {
+      method: "POST",
+      path: "/control",
+      handle: (request, gate) => this.#answer(request, () => this.#control(request, gate)),
+    },
+    {
+      method: "POST",
+      path: "/exec",
+      handle: (request, gate) => this.#answer(request, () => this.#exec(request, gate)),
+    },
+    {
+      method: "POST",
+      path: "/shutdown",
+      handle: (request, gate) => this.#answer(request, () => this.#shutdown(request, gate)),
+    },
+    { method: "GET", path: "/logs", handle: (request, gate) => this.#answer(request, () => this.#logs(request, gate)) },
   ];
 
   /** @param deps The agent. */
@@ -114,15 +155,16 @@ export class ControlRoutes {
     }
   }
 
-  async #control(request: Request): Promise<Response> {
-    const answer = await this.#deps.control(await readJson(request));
+  async #control(request: Request, gate: RouteGate): Promise<Response> {
+    const { value, by } = await readJson(request, gate);
+    const answer = await this.#deps.control(value, by);
     return answer.ok ? json(200, { ok: true, result: answer.result ?? null }) : refusal(answer.error);
   }
 
-  async #exec(request: Request): Promise<Response> {
-    const body = await readJson(request);
+  async #exec(request: Request, gate: RouteGate): Promise<Response> {
+    const { value, by } = await readJson(request, gate);
     const abort = new AbortController();
-    const lines = this.#deps.exec(body, abort.signal)[Symbol.asyncIterator]();
+    const lines = this.#deps.exec(value, by, abort.signal)[Symbol.asyncIterator]();
     // The first line is awaited here, so that a refused command is a plain error with a status of its own.
     const first = await lines.next();
     if (!first.done && first.value.type === "error") {
@@ -135,8 +177,8 @@ export class ControlRoutes {
     });
   }
 
-  async #shutdown(request: Request): Promise<Response> {
-    await readBody(request);
+  async #shutdown(request: Request, gate: RouteGate): Promise<Response> {
+    gate.demand(gate.identify(await readBody(request)), ROUTE_NEEDS["/shutdown"]);
     if (!this.#deps.shutdown) {
       throw new ControlFailure("not-supported", "This node is not stopped that way.", "Send it SIGTERM.");
     }
@@ -144,7 +186,8 @@ export class ControlRoutes {
     return json(200, { ok: true, result: null });
   }
 
-  #logs(request: Request): Promise<Response> {
+  #logs(request: Request, gate: RouteGate): Promise<Response> {
+    gate.demand(gate.identify(new Uint8Array(0)), ROUTE_NEEDS["/logs"]);
     const query = new URL(request.url).searchParams;
     const count = Number(query.get("n") ?? 200);
     const level = query.get("level") ?? undefined;
@@ -201,7 +244,8 @@ function ndjson(
   }, { highWaterMark: 0 });
 }
 
-async function readJson(request: Request): Promise<unknown> {
+/** Reads a body, finds out who sent it, and only then looks at what is in it. */
+async function readJson(request: Request, gate: RouteGate): Promise<{ readonly value: unknown; readonly by: Subject }> {
   const type = request.headers.get("content-type") ?? "";
   if (!/^application\/json *(;|$)/i.test(type)) {
     throw new ControlFailure(
@@ -210,9 +254,16 @@ async function readJson(request: Request): Promise<unknown> {
       "Send the header `content-type: application/json`.",
     );
   }
-  const text = await readBody(request);
+  const body = await readBody(request);
+  const by = gate.identify(body);
+  let text: string;
   try {
-    return JSON.parse(text);
+    text = new TextDecoder("utf-8", { fatal: true }).decode(body);
+  } catch {
+    throw new ControlFailure("bad-json", "The body is not UTF-8.", "Send JSON in UTF-8.");
+  }
+  try {
+    return { value: JSON.parse(text), by };
   } catch (error) {
     throw new ControlFailure(
       "bad-json",
@@ -222,14 +273,14 @@ async function readJson(request: Request): Promise<unknown> {
   }
 }
 
-async function readBody(request: Request): Promise<string> {
+async function readBody(request: Request): Promise<Uint8Array> {
   const tooLarge = new ControlFailure(
     "body-too-large",
     `The body is larger than ${CONTROL_BODY_BYTES_MAX} bytes.`,
     "Send a smaller request.",
   );
   if (Number(request.headers.get("content-length") ?? 0) > CONTROL_BODY_BYTES_MAX) throw tooLarge;
-  if (!request.body) return "";
+  if (!request.body) return new Uint8Array(0);
   const reader = request.body.getReader();
   const timer = setTimeout(() => {
     reader.cancel(new ControlFailure("body-timeout", "The body did not come in time.", "Send it at once."))
@@ -260,11 +311,7 @@ async function readBody(request: Request): Promise<string> {
     whole.set(chunk, offset);
     offset += chunk.byteLength;
   }
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(whole);
-  } catch {
-    throw new ControlFailure("bad-json", "The body is not UTF-8.", "Send JSON in UTF-8.");
-  }
+  return whole;
 }
 
 function refusal(error: ControlError): Response {

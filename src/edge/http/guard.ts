@@ -88,7 +88,8 @@ export function tokenCheck(token: string): (header: string | undefined) => Probl
   };
 }
 
-function presentedToken(header: string | undefined): string | undefined {
+/** Token of an `Authorization` header: a bearer's, or the password of `Basic`; `undefined` where there is none. */
+export function presentedToken(header: string | undefined): string | undefined {
   const match = /^(Bearer|Basic) +([A-Za-z0-9._~+/=-]{1,1024})$/i.exec(header ?? "");
   if (!match?.[1] || !match[2]) return undefined;
   if (match[1].toLowerCase() === "bearer") return match[2];

@@ -157,7 +157,7 @@ function listenUnix(app: HttpApp, path: string): Deno.HttpServer<Deno.UnixAddr> 
   // The mode counts from the first moment: others must not connect before chmod.
   const mask = Deno.umask(0o117);
   try {
-    return Deno.serve({ path, onListen: () => {}, onError }, (request) => app.fetch(request));
+    return Deno.serve({ path, onListen: () => {}, onError }, (request) => app.fetch(request, "socket"));
   } catch (error) {
     throw new ServeError({
       code: "bad-path",
@@ -208,7 +208,10 @@ function listen(app: HttpApp, options: ListenOptions): Deno.HttpServer<Deno.NetA
   for (const candidate of ports) {
     try {
       const base = { hostname, port: candidate, onListen: () => {}, onError };
-      return Deno.serve(tls ? { ...base, ...tls } : base, (request) => app.fetch(request));
+      return Deno.serve(
+        tls ? { ...base, ...tls } : base,
+        (request, info) => app.fetch(request, info.remoteAddr.hostname),
+      );
     } catch (error) {
       if (error instanceof Deno.errors.AddrInUse) {
         taken = error;
