@@ -376,6 +376,45 @@ export interface SeedTargetStatus {
   readonly reason: string;
 }
 
+/** Trust, as this node knows it. */
+export interface TrustStatus {
+  /** Version of the agreed scores; 0 before the first update. */
+  readonly version: number;
+  /** Time to which the agreed scores have decayed. */
+  readonly atMs: number;
+  /** Least agreed score of a voter, ppm. */
+  readonly voteMinPpm: number;
+  /** Nodes with an agreed score that is not neutral. */
+  readonly scored: number;
+  /** Members that are trusted no more, for good. */
+  readonly banned: readonly string[];
+  /** Members below the threshold of a vote, and below that of a word that is used unconfirmed. */
+  readonly belowVote: number;
+  readonly belowRecord: number;
+  /** Proofs of faults that this node has checked, and those whose electorate it does not know. */
+  readonly proofs: number;
+  readonly proofsUndecided: number;
+  /** Certificates that are kept to show who takes part. */
+  readonly certificates: number;
+  /** Whether a policy was agreed on; else what is built in counts. */
+  readonly policySet: boolean;
+  /** Members, the first ones, with the agreed score and this node's own, ppm. */
+  readonly scores: readonly {
+    readonly nodeId: string;
+    readonly agreedPpm: number;
+    readonly localPpm: number;
+    readonly banned: boolean;
+  }[];
+  /** Agreed updates taken in, updates of others that did not hold, and those that waited for something. */
+  readonly updates: number;
+  readonly refused: number;
+  readonly waited: number;
+  readonly proposed: number;
+  /** Proofs that this node has told of, and accusations of others that were false. */
+  readonly reports: number;
+  readonly lies: number;
+}
+
 /** The whole document. `schema` rises when a field changes its meaning or goes. */
 export interface Status {
   readonly schema: 1;
@@ -442,6 +481,7 @@ export interface Status {
   readonly gossip?: GossipStatus;
   readonly primary?: PrimaryStatus;
   readonly detection?: DetectionStatus;
+  readonly trust?: TrustStatus;
   readonly config: { readonly version: number; readonly tryUntilMs?: number };
   /** Missing where this node is of no network. */
   readonly seeds?: SeedStatus;

@@ -24,6 +24,7 @@ import type {
   SourceStatus,
   SporesStatus,
   Status,
+  TrustStatus,
   Waiting,
 } from "./status.ts";
 
@@ -55,6 +56,7 @@ export interface StatusInput {
   readonly gossip?: GossipStatus;
   readonly primary?: PrimaryStatus;
   readonly detection: DetectionStatus | undefined;
+  readonly trust?: TrustStatus;
 }
 
 const NOTHING: Capabilities = {
@@ -167,6 +169,7 @@ export function statusOf(input: StatusInput): Status {
     ...(network && input.gossip ? { gossip: input.gossip } : {}),
     ...(network && input.primary ? { primary: input.primary } : {}),
     ...(network && input.detection ? { detection: input.detection } : {}),
+    ...(network && input.trust ? { trust: input.trust } : {}),
     ...(network && input.seeds
       ? { seeds: { ...input.seeds, sources: edge.seeds?.sources ?? [], targets: edge.seeds?.targets ?? [] } }
       : {}),
