@@ -103,11 +103,11 @@ export function genesisTable(networkId: Uint8Array, founder: Uint8Array): Weight
 /**
  * Seed of the table that follows one: nobody knew it before that one was decided.
  *
- * @param value What was frozen when the preceding electorate was decided (`Certificate.value`), or the hash of the operator's
+ * @param beacon What was opened when the preceding electorate was decided (`Certificate.beacon`), or the hash of the operator's
  * statement; empty for the first change.
  */
-export function nextSeed(table: WeightTable, networkId: Uint8Array, value: Uint8Array): Uint8Array {
-  return hashParts("mycelium/electorate/seed/v1", tableHash(table, networkId), value);
+export function nextSeed(table: WeightTable, networkId: Uint8Array, beacon: Uint8Array): Uint8Array {
+  return hashParts("mycelium/electorate/seed/v1", tableHash(table, networkId), beacon);
 }
 
 const readElectorateParts = record({

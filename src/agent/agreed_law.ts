@@ -219,7 +219,7 @@ export class NetworkLaw implements Law {
       const { table } = this.standing(electorate);
       if (!equalBytes(tableHash(table, networkId), header.table)) continue;
       if (this.#certificateFault(certificate, table)) return undefined;
-      return { spore, rank, table, seeds: certificate.value, certificate };
+      return { spore, rank, table, seeds: certificate.beacon, certificate };
     }
     return undefined;
   }

@@ -99,7 +99,7 @@ const readVotingParts = record({
   r: uint(LIMITS.consensusRoundsMax),
   v: optional(bytes({ max: 32 })),
   f: optional(record({ r: uint(), v: hash32 })),
-  l: optional(record({ r: uint(), v: hash32, o: bytes({ max: 32 }) })),
+  l: optional(record({ r: uint(), v: hash32, o: bytes({ max: 32 }), b: hash32 })),
 });
 const readInstanceParts = record({
   i: hash32,
@@ -124,7 +124,12 @@ export function encodeInstance(one: StoredInstance): Uint8Array {
       r: voting.round,
       v: voting.vote,
       f: voting.freezeVote && { r: voting.freezeVote.round, v: voting.freezeVote.value },
-      l: voting.lock && { r: voting.lock.round, v: voting.lock.value, o: voting.lock.outcome },
+      l: voting.lock && {
+        r: voting.lock.round,
+        v: voting.lock.value,
+        o: voting.lock.outcome,
+        b: voting.lock.beacon,
+      },
     },
     k: voting?.valid && encodeCbor(openedValue(voting.valid)),
   });
@@ -139,7 +144,7 @@ export function decodeInstance(input: Uint8Array): StoredInstance {
     round: v.r,
     vote: v.v,
     freezeVote: v.f && { round: v.f.r, value: v.f.v },
-    lock: v.l && { round: v.l.r, value: v.l.v, outcome: v.l.o },
+    lock: v.l && { round: v.l.r, value: v.l.v, outcome: v.l.o, beacon: v.l.b },
     valid: k && decodeAs(k, openedReader(i)),
   };
   return { instance: i, expiresMs: x, settled: s ? { certificate: c } : undefined, voting };

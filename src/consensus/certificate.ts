@@ -49,6 +49,11 @@ export interface Certificate extends Signatures {
   readonly value: Uint8Array;
   /** One bit per operation: accepted or not. */
   readonly outcome: Uint8Array;
+  /**
+   * Hash of all openings of the set, 32 bytes: public randomness. Nobody knew it before the set was frozen, and no opening can be
+   * kept out of it afterwards. 32 zeros in a fast one.
+   */
+  readonly beacon: Uint8Array;
 }
 
 /** What verifying a certificate says. */
@@ -116,7 +121,7 @@ export function verifyCertificate(
   networkId: Uint8Array,
   verify: Verify = verifySignature,
 ): CertificateVerdict {
-  const { header, round, value, outcome } = certificate;
+  const { header, round, value, outcome, beacon } = certificate;
   const voters = electorate(header, table, networkId);
   if (!voters) return { ok: false, reason: "foreign-table" };
   if (!isBitmap(outcome, header.count)) return { ok: false, reason: "malformed" };
@@ -126,9 +131,11 @@ export function verifyCertificate(
   if (fast && voters.voters.some((one, i) => bitOf(certificate.signers, i) !== (one.id === header.proposer))) {
     return { ok: false, reason: "malformed" };
   }
+  // What a fast one does not sign must not vary.
+  if (fast && (round !== 0 || !isZero(value) || !isZero(beacon))) return { ok: false, reason: "malformed" };
   const statement: Statement = fast
     ? { type: "fast", instance, outcome }
-    : { type: "precommit", instance, round, value, outcome };
+    : { type: "precommit", instance, round, value, outcome, beacon };
   const seats = checkSignatures(statement, certificate, {
     table: voters,
     networkId,
@@ -136,6 +143,10 @@ export function verifyCertificate(
     verify,
   });
   return typeof seats === "number" ? { ok: true, seats, of } : { ok: false, reason: seats };
+}
+
+function isZero(hash: Uint8Array): boolean {
+  return hash.every((byte) => byte === 0);
 }
 
 /** Whether a freeze certificate holds in an electorate. */
@@ -159,6 +170,7 @@ const readCertificateParts = record({
   r: uint(ROUND_MAX),
   v: bytes({ length: 32 }),
   o: bytes({ max: bitmapBytes(LIMITS.consensusBatchMax) }),
+  b: bytes({ length: 32 }),
   ...signatureFields,
 });
 
@@ -179,7 +191,8 @@ export const readCertificate: Reader<Certificate> = (value, path) => {
   if (!isBitmap(parts.o, parts.h.count)) {
     throw new WireError(`Cannot read ${path}: the outcome is not of its operations`);
   }
-  return { header: parts.h, round: parts.r, value: parts.v, outcome: parts.o, signers: parts.g, signatures: parts.z };
+  const { h, r, v, o, b, g, z } = parts;
+  return { header: h, round: r, value: v, outcome: o, beacon: b, signers: g, signatures: z };
 };
 
 /** A certificate as a value for `encodeCbor`. */
@@ -189,6 +202,7 @@ export function certificateValue(certificate: Certificate): CborValue {
     r: certificate.round,
     v: certificate.value,
     o: certificate.outcome,
+    b: certificate.beacon,
     g: certificate.signers,
     z: certificate.signatures,
   };

@@ -509,6 +509,7 @@ export class Consensus {
       round: 0,
       value: new Uint8Array(32),
       outcome,
+      beacon: new Uint8Array(32),
       ...joinSignatures(voters.length, new Map([[me, signature]])),
     };
     for (const { id } of voters) {

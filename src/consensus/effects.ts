@@ -153,9 +153,17 @@ export interface StoredVoting {
   /** The one set that it has signed in its latest round. */
   readonly freezeVote: { readonly round: number; readonly value: Uint8Array } | undefined;
   /** The last precommit. */
-  readonly lock: { readonly round: number; readonly value: Uint8Array; readonly outcome: Uint8Array } | undefined;
+  readonly lock: Lock | undefined;
   /** The newest opened set that it knows. */
   readonly valid: OpenedSet | undefined;
+}
+
+/** A precommit: what its voter may not leave for another set but by a later freeze certificate. */
+export interface Lock {
+  readonly round: number;
+  readonly value: Uint8Array;
+  readonly outcome: Uint8Array;
+  readonly beacon: Uint8Array;
 }
 
 /** Bounds and times. */

@@ -41,6 +41,7 @@ export type SignedVote =
     readonly round: number;
     readonly value: Uint8Array;
     readonly outcome: Uint8Array;
+    readonly beacon: Uint8Array;
     readonly signature: Uint8Array;
   };
 
@@ -222,13 +223,14 @@ export function voteStatement(vote: SignedVote, instance: Uint8Array): Statement
   const { round, value } = vote;
   return vote.type === "freeze"
     ? { type: "freeze", instance, round, value }
-    : { type: "precommit", instance, round, value, outcome: vote.outcome };
+    : { type: "precommit", instance, round, value, outcome: vote.outcome, beacon: vote.beacon };
 }
 
 /** Whether two votes say the same. */
 export function sameVote(a: SignedVote, b: SignedVote): boolean {
   if (a.type !== b.type || a.round !== b.round || !equalBytes(a.value, b.value)) return false;
-  return a.type === "freeze" || b.type === "freeze" || equalBytes(a.outcome, b.outcome);
+  if (a.type === "freeze" || b.type === "freeze") return true;
+  return equalBytes(a.outcome, b.outcome) && equalBytes(a.beacon, b.beacon);
 }
 
 const TYPES = [
@@ -252,12 +254,16 @@ const votePart = record({
   r: uint(ROUND_MAX),
   v: hash32,
   o: bytes({ max: bitmapBytes(LIMITS.consensusBatchMax) }),
+  b: bytes({ max: 32 }),
   g: signature64,
 });
 const readVote: Reader<SignedVote> = (value, path) => {
-  const { t, r, v, o, g } = votePart(value, path);
-  if (t === "precommit") return { type: t, round: r, value: v, outcome: o, signature: g };
-  if (o.length > 0) throw new WireError(`Cannot read ${path}: a freeze vote has no outcome`);
+  const { t, r, v, o, b, g } = votePart(value, path);
+  if (t === "precommit") {
+    if (b.length !== 32) throw new WireError(`Cannot read ${path}: a precommit has a beacon of 32 bytes`);
+    return { type: t, round: r, value: v, outcome: o, beacon: b, signature: g };
+  }
+  if (o.length + b.length > 0) throw new WireError(`Cannot read ${path}: a freeze vote has no outcome`);
   return { type: t, round: r, value: v, signature: g };
 };
 const twoVotes = record({ w: voterIndex, a: readVote, b: readVote });
@@ -383,6 +389,7 @@ function voteValue(vote: SignedVote): CborValue {
     r: vote.round,
     v: vote.value,
     o: vote.type === "precommit" ? vote.outcome : new Uint8Array(0),
+    b: vote.type === "precommit" ? vote.beacon : new Uint8Array(0),
     g: vote.signature,
   };
 }

@@ -19,9 +19,16 @@ import {
   recoverNonce,
   shareFits,
 } from "./commitment.ts";
-import type { ConsensusEffect, DropReason, StoredInstance, VoterFact } from "./effects.ts";
+import type { ConsensusEffect, DropReason, Lock, StoredInstance, VoterFact } from "./effects.ts";
 import { type Evidence, sameVote, type SignedVote, voteStatement } from "./evidence.ts";
-import { type ConsensusMessage, type FrozenSet, type OpenedSet, setHash, type SignedCommitment } from "./messages.ts";
+import {
+  beaconOf,
+  type ConsensusMessage,
+  type FrozenSet,
+  type OpenedSet,
+  setHash,
+  type SignedCommitment,
+} from "./messages.ts";
 import {
   bitmapBytes,
   bitmapOf,
@@ -117,7 +124,7 @@ export class Instance {
   #vote: Uint8Array | undefined;
   #verifying = false;
   #freezeVote: { readonly round: number; readonly value: Uint8Array } | undefined;
-  #lock: { readonly round: number; readonly value: Uint8Array; readonly outcome: Uint8Array } | undefined;
+  #lock: Lock | undefined;
   #valid: OpenedSet | undefined;
   /** What the entries of `#valid` have voted, in their order: opened once. */
   #validVotes: readonly Uint8Array[] = [];
@@ -658,6 +665,7 @@ export class Instance {
         round: message.round,
         value: message.value,
         outcome: message.outcome,
+        beacon: message.beacon,
         signature: message.signature,
       };
     const name = this.#name(from);
@@ -684,8 +692,8 @@ export class Instance {
     if (seats < this.#quorum) return;
     const signatures = joinSignatures(this.electorate.voters.length, same);
     if (vote.type === "precommit") {
-      const { round, value, outcome } = vote;
-      const certificate: Certificate = { header: this.header, round, value, outcome, ...signatures };
+      const { round, value, outcome, beacon } = vote;
+      const certificate: Certificate = { header: this.header, round, value, outcome, beacon, ...signatures };
       return this.#decide(certificate);
     }
     const requested = this.#requested;
@@ -910,13 +918,14 @@ export class Instance {
     // With more than f liars a second set can be frozen; who restarts in between must not precommit that one, too.
     if (this.#lock?.round === this.round && !equalBytes(this.#lock.value, value)) return;
     const outcome = this.#outcome(opening);
-    this.#lock = { round: this.round, value, outcome };
+    const beacon = beaconOf(opening.set.entries.map(({ voter }) => opening.nonces.get(voter)!), this.id);
+    this.#lock = { round: this.round, value, outcome, beacon };
     this.dirty = true;
-    this.#sendTo(this.#leader(), this.#precommit(value, outcome));
+    this.#sendTo(this.#leader(), this.#precommit(this.#lock));
   }
 
-  #precommit(value: Uint8Array, outcome: Uint8Array): ConsensusMessage {
-    const statement = { type: "precommit", instance: this.id, round: this.round, value, outcome } as const;
+  #precommit({ value, outcome, beacon }: Lock): ConsensusMessage {
+    const statement = { type: "precommit", instance: this.id, round: this.round, value, outcome, beacon } as const;
     return { ...statement, signature: signStatement(statement, this.#self.networkId, this.#self.key) };
   }
 
@@ -934,13 +943,17 @@ export class Instance {
   }
 
   #onDecided(from: string, { certificate }: Message<"decided">): void {
-    const { header, round, value, outcome } = certificate;
+    const { header, round, value, outcome, beacon } = certificate;
     const known = equalBytes(instanceId(header, this.#self.networkId), this.id) && isBitmap(outcome, header.count);
     if (!known) return this.#drop(from, "invalid");
-    const seats = checkSignatures({ type: "precommit", instance: this.id, round, value, outcome }, certificate, {
-      ...this.#checking(),
-      wantedSeats: this.#quorum,
-    });
+    const seats = checkSignatures(
+      { type: "precommit", instance: this.id, round, value, outcome, beacon },
+      certificate,
+      {
+        ...this.#checking(),
+        wantedSeats: this.#quorum,
+      },
+    );
     if (typeof seats !== "number") return this.#drop(from, "invalid");
     this.#settle(certificate);
   }
@@ -1009,7 +1022,7 @@ export class Instance {
     }
     if (opening.sharesGiven) this.#giveShares(opening);
     if (this.#lock?.round === this.round) {
-      this.#sendTo(this.#leader(), this.#precommit(this.#lock.value, this.#lock.outcome));
+      this.#sendTo(this.#leader(), this.#precommit(this.#lock));
     }
   }
 

@@ -116,6 +116,7 @@ export type ConsensusMessage =
     readonly round: number;
     readonly value: Uint8Array;
     readonly outcome: Uint8Array;
+    readonly beacon: Uint8Array;
     readonly signature: Uint8Array;
   }
   /** Commitments of these voters of this round are missing here, or, where `shares` lack, cannot be voted for. */
@@ -134,6 +135,11 @@ export type ConsensusMessage =
 
 /** Names of all messages. */
 export type MessageType = ConsensusMessage["type"];
+
+/** Hash of the openings of a set, in its order, 32 bytes: the same for all who have opened it. */
+export function beaconOf(nonces: readonly Uint8Array[], instance: Uint8Array): Uint8Array {
+  return hashParts("mycelium/consensus/beacon/v1", instance, ...nonces);
+}
 
 /** Hash of a set, 32 bytes: the value that rounds agree on. */
 export function setHash(set: FrozenSet, instance: Uint8Array): Uint8Array {
@@ -276,7 +282,7 @@ const freezeVoteParts = record({ i: hash32, r: round, v: hash32, g: signature64 
 const frozenParts = record({ i: hash32, f: readFreezeCertificate, s: readSet });
 const openParts = record({ i: hash32, v: hash32, w: voterIndex, n: hash32 });
 const shareParts = record({ i: hash32, v: hash32, d: voterIndex, s: sharesBytes, g: signature64 });
-const precommitParts = record({ i: hash32, r: round, v: hash32, o: operationBits, g: signature64 });
+const precommitParts = record({ i: hash32, r: round, v: hash32, o: operationBits, b: hash32, g: signature64 });
 const missingParts = record({ i: hash32, r: round, c: voterBits, s: voterBits });
 
 const READERS: { readonly [T in MessageType]: Reader<Extract<ConsensusMessage, { readonly type: T }>> } = {
@@ -319,8 +325,8 @@ const READERS: { readonly [T in MessageType]: Reader<Extract<ConsensusMessage, {
     return { type: "share", instance: i, value: v, dealer: d, shares: s, signature: g };
   },
   precommit: (value, path) => {
-    const { i, r, v, o, g } = precommitParts(value, path);
-    return { type: "precommit", instance: i, round: r, value: v, outcome: o, signature: g };
+    const { i, r, v, o, b, g } = precommitParts(value, path);
+    return { type: "precommit", instance: i, round: r, value: v, outcome: o, beacon: b, signature: g };
   },
   missing: (value, path) => {
     const { i, r, c, s } = missingParts(value, path);
@@ -362,6 +368,7 @@ function messageValue(message: ConsensusMessage): CborValue {
         r: message.round,
         v: message.value,
         o: message.outcome,
+        b: message.beacon,
         g: message.signature,
       };
     case "missing":

@@ -147,8 +147,9 @@ export function electorate(header: Header, table: WeightTable, networkId: Uint8A
   if (!equalBytes(header.table, tableHash(table, networkId))) return undefined;
   if (!table.voters.some((one) => one.id === header.proposer)) return undefined;
   if (header.class !== "standard") return table;
-  // Not by the operations: a proposer would try them until the committee fits. Of seq ADR 14 says what remains to be done.
-  return drawCommittee(table, encodeCbor([header.proposer, header.seq]), header.size);
+  // By nothing that a proposer may choose, operations and number included: it would try until the committee fits. So each has
+  // one committee per table, and nobody could choose the table's seed (ADR 14).
+  return drawCommittee(table, encodeCbor([header.proposer]), header.size);
 }
 
 const readProposalParts = record({
@@ -193,6 +194,8 @@ export type Statement =
     readonly value: Uint8Array;
     /** One bit per operation, accepted or not. */
     readonly outcome: Uint8Array;
+    /** Hash of all openings of the set, 32 bytes: see {@linkcode Certificate.beacon}. */
+    readonly beacon: Uint8Array;
   }
   /** A voter of the set of `value` that had not opened to the signer in time. */
   | { readonly type: "withheld"; readonly instance: Uint8Array; readonly value: Uint8Array; readonly voter: number }
@@ -221,7 +224,13 @@ export function statementValue(statement: Statement): CborValue {
     case "freeze":
       return { i: statement.instance, r: statement.round, v: statement.value };
     case "precommit":
-      return { i: statement.instance, r: statement.round, v: statement.value, o: statement.outcome };
+      return {
+        i: statement.instance,
+        r: statement.round,
+        v: statement.value,
+        o: statement.outcome,
+        b: statement.beacon,
+      };
     case "withheld":
       return { i: statement.instance, v: statement.value, w: statement.voter };
     case "fast":

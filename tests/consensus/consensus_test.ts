@@ -16,6 +16,7 @@ import {
 import { Consensus } from "../../src/consensus/consensus.ts";
 import { evidenceValue, readEvidence, verifyEvidence } from "../../src/consensus/evidence.ts";
 import {
+  beaconOf,
   type ConsensusMessage,
   decodeMessage,
   encodeMessage,
@@ -23,8 +24,15 @@ import {
   setHash,
   type SignedCommitment,
 } from "../../src/consensus/messages.ts";
-import { bitOf, type OperationClass, signStatement } from "../../src/consensus/statements.ts";
-import { readTable, tableHash } from "../../src/consensus/weights.ts";
+import {
+  bitOf,
+  electorate,
+  type Header,
+  instanceId,
+  type OperationClass,
+  signStatement,
+} from "../../src/consensus/statements.ts";
+import { readTable, tableHash, type WeightTable } from "../../src/consensus/weights.ts";
 import { NETWORK_ID } from "../identity/fixture.ts";
 import { NETWORK, tableOf, testVoters } from "./kit.ts";
 import { Net } from "./net.ts";
@@ -45,6 +53,63 @@ for (const [count, faults] of [[1, 0], [2, 0], [3, 0], [4, 1]] as const) {
     assert.equal(net.cores.get("n01")!.view().toleratedFaults, faults);
   });
 }
+
+Deno.test("[4.1a] Consensus: a certificate holds the hash of all openings; one withheld is in it as well", () => {
+  const beacons = [false, true].map((withholds) => {
+    const net = new Net(4);
+    if (withholds) net.passes = (from, _to, { type }) => from !== "n03" || type !== "open";
+    net.submit("n01", {});
+    net.run(60_000);
+    const opened = new Map(
+      net.effects.flatMap(({ effect }) => effect.type === "persist" ? effect.put : [])
+        .flatMap(({ voting }) => voting?.valid ? [[toHex(voting.valid.certificate.value), voting.valid] as const] : []),
+    );
+    const certificate = net.certificate();
+    const set = opened.get(toHex(certificate.value))!;
+    assert.equal(set.nonces.length >= 3, true);
+    assert.deepEqual(certificate.beacon, beaconOf(set.nonces, instanceId(certificate.header, NETWORK)));
+    assert.equal(verifyCertificate(certificate, net.table, NETWORK).ok, true);
+    const other = { ...certificate, beacon: certificate.beacon.map((byte) => byte ^ 1) };
+    assert.deepEqual(verifyCertificate(other, net.table, NETWORK), { ok: false, reason: "bad-signature" });
+    return toHex(certificate.beacon);
+  });
+  assert.equal(beacons[0], beacons[1], "withholding changed what is drawn");
+});
+
+Deno.test("[4.1a] Consensus: nothing that a fast certificate does not sign can vary in it", () => {
+  const net = new Net(4);
+  net.submit("n01", { class: "fast" });
+  net.run();
+  const certificate = net.certificate();
+  const of = (one: Partial<Certificate>) => verifyCertificate({ ...certificate, ...one }, net.table, NETWORK);
+  assert.equal(of({}).ok, true);
+  const hash = new Uint8Array(32).fill(1);
+  for (const one of [{ beacon: hash }, { value: hash }, { round: 1 }]) {
+    assert.deepEqual(of(one), { ok: false, reason: "malformed" });
+  }
+});
+
+Deno.test("[4.4b] electorate(): a proposer has one committee per table, whatever it numbers and proposes", () => {
+  const voters = testVoters(40);
+  const table = tableOf(voters);
+  const header = (proposer: string, seq: number, operations: number, of: WeightTable = table): Header => ({
+    table: tableHash(of, NETWORK),
+    class: "standard",
+    size: 16,
+    proposer,
+    seq,
+    expiresMs: 5_000,
+    operations: new Uint8Array(32).fill(operations),
+    count: 1,
+  });
+  const names = (one: Header, of: WeightTable = table) =>
+    electorate(one, of, NETWORK)!.voters.map(({ id }) => id).join();
+  const first = names(header("n01", 1, 1));
+  for (let i = 2; i < 50; i++) assert.equal(names(header("n01", i, i)), first);
+  assert.notEqual(names(header("n02", 1, 1)), first);
+  const next = { ...table, epoch: 2, seed: new Uint8Array(32).fill(7) };
+  assert.notEqual(names(header("n01", 1, 1, next), next), first);
+});
 
 Deno.test("[4.1d] Consensus: of three voters all are needed; the certificate comes when the third is back", () => {
   const net = new Net(3);
@@ -203,6 +268,7 @@ Deno.test("[10.1b] Consensus: decisions of others, however many and however long
     round: 0,
     value: new Uint8Array(32),
     outcome: Uint8Array.of(1),
+    beacon: new Uint8Array(32),
     signers: Uint8Array.of(2),
     signatures: new Uint8Array(64),
   });

@@ -355,7 +355,8 @@ class Swarm {
     if (!node.lie) {
       if (before) {
         assert.ok(
-          equalBytes(before.certificate.outcome, certificate.outcome),
+          equalBytes(before.certificate.outcome, certificate.outcome) &&
+            equalBytes(before.certificate.beacon, certificate.beacon),
           "SAFETY: two certificates that contradict each other",
         );
       } else {
@@ -430,8 +431,8 @@ class Swarm {
         }
         if (message.type === "precommit") {
           const outcome = message.outcome.map((byte) => byte ^ 1);
-          const { instance, round, value } = message;
-          const signature = sign({ type: "precommit", instance, round, value, outcome });
+          const { instance, round, value, beacon } = message;
+          const signature = sign({ type: "precommit", instance, round, value, outcome, beacon });
           return [message, { ...message, outcome, signature }];
         }
         return [message];

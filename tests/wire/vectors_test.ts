@@ -320,6 +320,7 @@ const BFT_PRECOMMIT = {
   round: 1,
   value: BFT_VALUE,
   outcome: Uint8Array.of(1),
+  beacon: seedOf("beacon"),
 } as const;
 const bftJoined = (statement: Parameters<typeof signStatement>[0]) =>
   joinSignatures(4, new Map([0, 1, 2].map((voter) => [voter, bftSigned(voter, statement)])));
@@ -328,6 +329,7 @@ const BFT_CERTIFICATE: Certificate = {
   round: 1,
   value: BFT_VALUE,
   outcome: BFT_PRECOMMIT.outcome,
+  beacon: BFT_PRECOMMIT.beacon,
   ...bftJoined(BFT_PRECOMMIT),
 };
 const BFT_FREEZE = { type: "freeze", instance: BFT_INSTANCE, round: 1, value: BFT_VALUE } as const;
@@ -381,7 +383,7 @@ const bftEvidence = (): readonly Evidence[] => {
       return { header: one.header, signature: bftSigned(0, { type: "proposal", instance }) };
     },
   );
-  const { round, value, outcome } = BFT_PRECOMMIT;
+  const { round, value, outcome, beacon } = BFT_PRECOMMIT;
   return [
     { type: "two-proposals", a: proposals[0]!, b: proposals[1]! },
     { type: "two-commitments", header: BFT_HEADER, a: BFT_COMMITMENTS[3]!, b: other },
@@ -389,8 +391,8 @@ const bftEvidence = (): readonly Evidence[] => {
       type: "two-votes",
       header: BFT_HEADER,
       voter: 3,
-      a: { type: "precommit", round, value, outcome, signature: bftSigned(3, BFT_PRECOMMIT) },
-      b: { type: "precommit", round, value, outcome: otherVote.outcome, signature: bftSigned(3, otherVote) },
+      a: { type: "precommit", round, value, outcome, beacon, signature: bftSigned(3, BFT_PRECOMMIT) },
+      b: { type: "precommit", round, value, outcome: otherVote.outcome, beacon, signature: bftSigned(3, otherVote) },
     },
     {
       type: "bad-dealing",
