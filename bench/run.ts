@@ -12,6 +12,7 @@ import { join } from "node:path";
 const BENCHES = [
   "codec_bench",
   "spore_table",
+  "journal",
   "raft",
   "bft",
   "gossip",

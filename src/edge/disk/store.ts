@@ -179,6 +179,8 @@ function explain(error: unknown, file: string): StateError {
 class SqliteStore implements Store {
   readonly #put;
   readonly #delete;
+  readonly #begin;
+  readonly #commit;
   #open = true;
 
   constructor(readonly db: DatabaseSync, readonly secrets: string) {
@@ -186,6 +188,8 @@ class SqliteStore implements Store {
       "INSERT INTO entries (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
     );
     this.#delete = db.prepare("DELETE FROM entries WHERE key = ?");
+    this.#begin = db.prepare("BEGIN IMMEDIATE");
+    this.#commit = db.prepare("COMMIT");
   }
 
   /** Finishes or drops what a crash interrupted. */
@@ -241,13 +245,15 @@ class SqliteStore implements Store {
   }
 
   #transaction(records: readonly (readonly [string, Uint8Array | null])[]): void {
-    this.db.exec("BEGIN IMMEDIATE");
+    // One statement is a transaction by itself.
+    const several = records.length > 1;
+    if (several) this.#begin.run();
     try {
       for (const [key, value] of records) value ? this.#put.run(key, value) : this.#delete.run(key);
-      this.db.exec("COMMIT");
+      if (several) this.#commit.run();
     } catch (error) {
       try {
-        this.db.exec("ROLLBACK");
+        if (several) this.db.exec("ROLLBACK");
       } catch {
         // A full disk has rolled it back already; the first error is the one that says why.
       }
