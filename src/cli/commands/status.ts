@@ -225,6 +225,16 @@ export function printStatus(out: Output, status: Status): void {
     const doubt = doubted > 0 ? `, ${out.style("yellow", `${doubted} suspicious`)}` : "";
     label("Records", `${tiers.primary} primary, ${tiers.seed} seed, ${tiers.latent} latent${doubt}`);
   }
+  if (status.trust) {
+    const { version, banned, belowVote, proofs } = status.trust;
+    const trouble = [
+      ...(banned.length > 0 ? [out.style("red", `${banned.length} banned`)] : []),
+      ...(belowVote > 0 ? [out.style("yellow", `${belowVote} below a vote`)] : []),
+      ...(proofs > 0 ? [`${plural(proofs, "proof")} of faults`] : []),
+    ];
+    const agreed = version === 0 ? "nothing agreed yet, all neutral" : `version ${version}`;
+    label("Trust", [agreed, ...trouble].join(", "));
+  }
   if (status.gossip) {
     const { peers, shunned, received, topics } = status.gossip;
     const links = Math.max(0, ...topics.map((one) => one.links));

@@ -15,6 +15,7 @@ import type {
   MemberStatus,
   PendingStatus,
   Status,
+  TrustStatus,
   Waiting,
 } from "../../agent/status.ts";
 import type { Role } from "../../core/roles.ts";
@@ -315,11 +316,18 @@ function membersCard(status: Status): Html {
         : table(
           "Members of the network as this node sees them",
           ["Node", "State", "Role", "Path", "Last seen", "Version"],
-          members.slice(0, ROWS_MAX).map((member) => memberRow(member, status.nowMs)),
+          members.slice(0, ROWS_MAX).map((member) =>
+            memberRow(member, status.nowMs, status.trust?.scores.find((one) => one.nodeId === member.nodeId))
+          ),
         )}${more > 0
         ? html`<p class="empty">and ${count(more)} more in <a href="status">/status</a></p>`
         : ""}${status.members.length === 1 ? inviteHint() : ""}</section>
   `;
+}
+
+/** A score for people. */
+function percent(ppm: number): string {
+  return `${Math.round(ppm / 10_000)} %`;
 }
 
 function inviteHint(): Html {
@@ -333,8 +341,13 @@ function inviteHint(): Html {
   `;
 }
 
-function memberRow(member: MemberStatus, nowMs: number): Html {
+function memberRow(member: MemberStatus, nowMs: number, trust: TrustStatus["scores"][number] | undefined): Html {
   const marks = [
+    trust?.banned
+      ? html`
+        <span class="tag" title="It has said two things at once: trusted no more">banned</span>
+      `
+      : "",
     member.issuer
       ? html`
         <span class="tag" title="May admit nodes">issuer</span>
@@ -366,7 +379,13 @@ function memberRow(member: MemberStatus, nowMs: number): Html {
       <td role="cell" data-label="Last seen" class="nowrap ${member.state === "self"
         ? "hide"
         : ""}">${member.state === "self" ? html`<span class="soft">–</span>` : ago(member.lastSeenMs, nowMs)}</td>
-      <td role="cell" class="hide-phone">${member.version}</td>
+      <td role="cell" class="hide-phone">${member.version}${trust
+        ? html`<span class="sub" title="Agreed score; ${percent(trust.localPpm)} as this node has seen it">trust ${
+          percent(
+            trust.agreedPpm,
+          )
+        }</span>`
+        : ""}</td>
     </tr>
   `;
 }

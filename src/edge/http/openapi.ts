@@ -29,6 +29,7 @@ import type {
   SporeRow,
   SporesStatus,
   Status,
+  TrustStatus,
   Waiting,
 } from "../../agent/status.ts";
 import type { SporePage } from "../../agent/latent_console.ts";
@@ -311,6 +312,34 @@ const detection = object<DetectionStatus>({
   dead: list(text("Node id.")),
 }, "Failure detection: missing before this node is a member.");
 
+const trust = object<TrustStatus>({
+  version: count("Version of the agreed scores; 0 before the first update."),
+  atMs: time("Time to which the agreed scores have decayed."),
+  voteMinPpm: count("Least agreed score of a voter, parts per million."),
+  scored: count("Nodes with an agreed score that is not neutral."),
+  banned: list(text("Node id of a member that is trusted no more.")),
+  belowVote: count("Members below the threshold of a vote."),
+  belowRecord: count("Members whose records are confirmed before they are used."),
+  proofs: count("Proofs of faults that this node has checked."),
+  proofsUndecided: count("Proofs whose electorate it does not know."),
+  certificates: count("Certificates that are kept to show who takes part."),
+  policySet: bool("Whether a policy was agreed on; else what is built in counts."),
+  scores: list(
+    object<TrustStatus["scores"][number]>({
+      nodeId: text("Node id."),
+      agreedPpm: count("Agreed score, parts per million: the same on every node."),
+      localPpm: count("What this node has seen itself, parts per million."),
+      banned: bool("Trusted no more, for good."),
+    }, "Members, the first ones."),
+  ),
+  updates: count("Agreed updates taken in, since the start."),
+  refused: count("Updates of others that did not hold."),
+  waited: count("Looks at updates of others that waited for something."),
+  proposed: count("Updates that this node has proposed."),
+  reports: count("Proofs that this node has told of."),
+  lies: count("Accusations of others that did not hold."),
+}, "Trust: missing before this node is a member.");
+
 const primary = object<PrimaryStatus>({
   role: choice<PrimaryStatus["role"]>({
     leader: true,
@@ -453,6 +482,7 @@ const status: Schema<Status> = object<Status>({
   spores: optional(spores),
   gossip: optional(gossip),
   detection: optional(detection),
+  trust: optional(trust),
   primary: optional(primary),
   seeds: optional(seeds),
   health: object<Status["health"]>({

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { JoinStage, MemberStatus, Status } from "../../agent/status.ts";
+import type { JoinStage, MemberStatus, Status, TrustStatus } from "../../agent/status.ts";
 
 /** Content type of {@linkcode renderMetrics}. */
 export const METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -83,6 +83,7 @@ export function renderMetrics(status: Status, extra?: (out: Exposition) => void)
   joinMetrics(out, status);
   sporeMetrics(out, status);
   detectionMetrics(out, status);
+  trustMetrics(out, status);
   primaryMetrics(out, status);
   gossipMetrics(out, status);
   seedMetrics(out, status);
@@ -242,6 +243,33 @@ function detectionMetrics(out: Exposition, status: Status): void {
   out.gauge("mycelium_detection_watched", "Members that are probed from here.", detection.watched);
   out.counter("mycelium_detection_probes_total", "Probes of other members.", detection.probes);
   out.counter("mycelium_detection_refuted_total", "Suspicions of this node that it refuted.", detection.refuted);
+}
+
+function trustMetrics(out: Exposition, status: Status): void {
+  const { trust } = status;
+  if (!trust) return;
+  const names = new Map(status.members.map((one) => [one.nodeId, one.name]));
+  const series = (pick: (one: TrustStatus["scores"][number]) => number) =>
+    trust.scores.slice(0, MEMBER_SERIES_MAX).map((one) =>
+      [{ member: one.nodeId, name: names.get(one.nodeId) ?? "" }, pick(one) / 1_000_000] as const
+    );
+  out.family(
+    "mycelium_trust_agreed_ratio",
+    "gauge",
+    "Agreed trust score of each member, 0 to 1.",
+    series((one) => one.agreedPpm),
+  );
+  out.family(
+    "mycelium_trust_local_ratio",
+    "gauge",
+    "What this node has seen of each member itself, 0 to 1.",
+    series((one) => one.localPpm),
+  );
+  out.gauge("mycelium_trust_banned", "Members that are trusted no more.", trust.banned.length);
+  out.gauge("mycelium_trust_below_vote", "Members below the threshold of a vote.", trust.belowVote);
+  out.gauge("mycelium_trust_proofs", "Proofs of faults that were checked and kept.", trust.proofs);
+  out.gauge("mycelium_trust_version", "Version of the agreed scores.", trust.version);
+  out.counter("mycelium_trust_false_reports_total", "Accusations that did not hold.", trust.lies);
 }
 
 function sporeMetrics(out: Exposition, status: Status): void {
