@@ -59,7 +59,6 @@ const SUITES: readonly Suite[] = [
     timeoutSec: 900,
   },
   { name: "tidy", folders: ["tidy", "tools"], args: [...COMMON, "-A"], timeoutSec: 120 },
-  { name: "compliance", folders: ["compliance"], args: [...COMMON, "-A"], timeoutSec: 300 },
   { name: "edge", folders: ["edge", "cli", "installer"], args: [...COMMON, "-A"], timeoutSec: 900 },
   // Examples are not checked by the gate, so they are checked here.
   {
@@ -85,7 +84,7 @@ const SUITES: readonly Suite[] = [
 ];
 
 /** Folders under `tests/` without tests of their own. */
-const SUPPORT_FOLDERS = new Set(["testkit", "testdata"]);
+const SUPPORT_FOLDERS = new Set(["compliance", "testkit", "testdata"]);
 
 /**
  * Reads the numbers of `deno test`'s closing line.
