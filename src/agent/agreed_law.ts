@@ -265,3 +265,59 @@ function attempt<T>(read: () => T): T | undefined {
     return undefined;
   }
 }
+
+/** What {@linkcode verifyAgreedRecord} says. */
+export type AgreedVerdict =
+  | {
+    readonly ok: true;
+    /** The record, as its proposer signed it. */
+    readonly spore: Spore;
+    /** How much agreement it has: the class of the decision, or an operator's word. */
+    readonly class: OperationClass | "operator";
+    /** Number of the electorate that decided it; 0: the founder alone. */
+    readonly epoch: number;
+    /** Number of the newest electorate of the chain. */
+    readonly newest: number;
+    /** Seats that signed, of so many that could; both 0 for an operator's word. */
+    readonly seats: number;
+    readonly of: number;
+  }
+  | {
+    readonly ok: false;
+    readonly reason:
+      /** An electorate does not follow from the one before it. */
+      | "broken-chain"
+      /** No electorate of the chain decided it, or the certificate does not hold. */
+      | "not-agreed";
+  };
+
+/**
+ * Verifies an agreed record with nothing but the root of the network: what a Hypha does. Costs a signature check for each
+ * signer of each electorate of the chain, and of the record.
+ *
+ * It says that the record was agreed on, not that nothing newer was.
+ *
+ * @param links Warrants of all electorates, from the first.
+ * @param warrant What is to show the record; for the electorate's the last link.
+ */
+export function verifyAgreedRecord(root: Root, links: readonly Uint8Array[], warrant: Uint8Array): AgreedVerdict {
+  const law = new NetworkLaw(root);
+  const electorates = [law.genesis];
+  for (const link of links) {
+    const next = attempt(() => law.follow(electorates.at(-1)!, link));
+    if (!next) return { ok: false, reason: "broken-chain" };
+    electorates.push(next);
+  }
+  const shown = attempt(() => law.read(warrant, electorates));
+  if (!shown) return { ok: false, reason: "not-agreed" };
+  const verdict = shown.certificate && verifyCertificate(shown.certificate, shown.table, root.networkId);
+  return {
+    ok: true,
+    spore: shown.spore,
+    class: classOf(shown.rank),
+    epoch: shown.table.epoch,
+    newest: links.length,
+    seats: verdict?.ok ? verdict.seats : 0,
+    of: verdict?.ok ? verdict.of : 0,
+  };
+}
