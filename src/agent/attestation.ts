@@ -24,6 +24,8 @@ import type { PeerView } from "./effects.ts";
 export const PROOF_MS: number = RECORD_LIFE_MS_MAX - 10 * 60_000;
 /** Records in one round. */
 export const ATTEST_MAX = 64;
+/** A record stands for so long before it is asked for: the other issuers learn of a commit a little later. */
+const SETTLE_MS = 40;
 /** Least time between two rounds. */
 const ROUND_MS = 250;
 /** How often the whole state is looked through for proofs that get old. */
@@ -112,7 +114,9 @@ export class Attestation {
 
   /** A key of the replicated state has changed. */
   changed(version: Version): void {
-    if (this.#leads) this.#wanted.set(version.spore.record.key, { version, tries: 0, notBeforeMs: 0 });
+    // The others have to hold it first; and what is replaced at once needs no proof.
+    const notBeforeMs = this.#ctx.nowMs + SETTLE_MS;
+    if (this.#leads) this.#wanted.set(version.spore.record.key, { version, tries: 0, notBeforeMs });
   }
 
   /** Begins a round where one is due; returns when it wants to be woken. */

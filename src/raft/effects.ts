@@ -147,6 +147,11 @@ export interface RaftOptions {
   readonly electionTimeoutMs: number;
   /** Time between heartbeats: a tenth of T. Milliseconds. */
   readonly heartbeatMs: number;
+  /**
+   * How long a leader waits for an append that tells of a commit in passing, before it tells the followers of it with
+   * an empty one; 0: not at all. What is no data is told of at once. Milliseconds.
+   */
+  readonly commitNoticeMs: number;
   /** Entries of one append, bytes; a single larger one still goes. */
   readonly appendBytesMax: number;
   /** Appends on their way to one follower. */
@@ -171,6 +176,7 @@ export interface RaftOptions {
 export const DEFAULT_RAFT_OPTIONS: RaftOptions = {
   electionTimeoutMs: 500,
   heartbeatMs: 50,
+  commitNoticeMs: 0,
   appendBytesMax: 256 << 10,
   inflightsMax: 64,
   inflightBytesMax: 2 << 20,

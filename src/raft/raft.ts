@@ -113,6 +113,8 @@ export class Raft {
   #electionAtMs = Infinity;
   #heartbeatAtMs = Infinity;
   #quorumCheckAtMs = Infinity;
+  /** When followers that were not told of a commit by then are. */
+  #noticeAtMs = Infinity;
   #heardMs = -Infinity;
   #armedMs = Infinity;
 
@@ -363,7 +365,12 @@ export class Raft {
       // Alone there is nobody to tell, and nobody to hear from.
       ? this.#progress.size === 0
         ? Infinity
-        : Math.min(this.#heartbeatAtMs, this.#quorumCheckAtMs, this.#transfer?.untilMs ?? Infinity)
+        : Math.min(
+          this.#heartbeatAtMs,
+          this.#quorumCheckAtMs,
+          this.#noticeAtMs,
+          this.#transfer?.untilMs ?? Infinity,
+        )
       : this.#mayStand()
       ? this.#electionAtMs
       : Infinity;
@@ -386,6 +393,10 @@ export class Raft {
     if (this.#transfer && this.#nowMs >= this.#transfer.untilMs) this.#transfer = undefined;
     if (this.#nowMs >= this.#quorumCheckAtMs) this.#checkQuorum();
     if (this.#role === "leader" && this.#nowMs >= this.#heartbeatAtMs) this.#heartbeat();
+    if (this.#role === "leader" && this.#nowMs >= this.#noticeAtMs) {
+      this.#noticeAtMs = Infinity;
+      this.#sendAppends();
+    }
   }
 
   /** Other times from now on: what was planned with the old ones is planned anew. */
@@ -454,7 +465,7 @@ export class Raft {
       this.#progress.clear();
       this.#transfer = undefined;
       this.#uncommittedBytes = 0;
-      this.#heartbeatAtMs = this.#quorumCheckAtMs = Infinity;
+      this.#heartbeatAtMs = this.#quorumCheckAtMs = this.#noticeAtMs = Infinity;
     }
     if (leader === undefined || leader !== this.#leader) {
       for (const id of this.#asked.keys()) this.#refuse(id, "read-lost");
@@ -831,8 +842,14 @@ export class Raft {
     const index = reachedByQuorum(this.#config, this.#matchOf);
     // By counting only entries of its own term, the rest with them: figure 3.7 shows why.
     if (index <= this.#commitIndex || this.#log.termAt(index) !== this.#term) return;
-    for (let at = this.#commitIndex + 1; at <= index; at++) this.#uncommittedBytes -= entryBytes(this.#log.at(at));
+    let urgent = this.options.commitNoticeMs === 0;
+    for (let at = this.#commitIndex + 1; at <= index; at++) {
+      const entry = this.#log.at(at);
+      this.#uncommittedBytes -= entryBytes(entry);
+      if (entry.kind !== "data") urgent = true;
+    }
     this.#commitIndex = index;
+    this.#noticeAtMs = urgent ? Infinity : Math.min(this.#noticeAtMs, this.#nowMs + this.options.commitNoticeMs);
     this.#confirmReads();
     const last = this.#configs.at(-1)!;
     if (last.index <= index && isJoint(last.config) && last.config.autoLeave) {
@@ -884,8 +901,9 @@ export class Raft {
         countMax: APPEND_ENTRIES_MAX,
         bytesMax: this.options.appendBytesMax,
       });
-      // It cannot know more committed than it is sent.
-      const news = Math.min(this.#commitIndex, prevLogIndex + entries.length) > progress.toldCommit;
+      // It cannot know more committed than it is sent. The next entries will tell, if they come soon.
+      const news = (this.#noticeAtMs === Infinity || this.#nowMs >= this.#noticeAtMs) &&
+        Math.min(this.#commitIndex, prevLogIndex + entries.length) > progress.toldCommit;
       if (entries.length === 0 && !test && !news && progress.state !== "probe") return;
       test = false;
       progress.toldCommit = Math.max(progress.toldCommit, Math.min(this.#commitIndex, prevLogIndex + entries.length));
@@ -953,6 +971,7 @@ export class Raft {
     this.#append(proposals.map(({ data }, i) => ({ kind: "data", term, index: first + i, data })));
     for (const [i, { id }] of proposals.entries()) this.#atOnce.push({ type: "accepted", id, index: first + i, term });
     this.#sendAppends();
+    if ([...this.#progress.values()].every((one) => one.toldCommit >= this.#commitIndex)) this.#noticeAtMs = Infinity;
   }
 
   #changeConfig(id: number, changes: readonly ConfigChange[], transition: Transition): void {

@@ -50,6 +50,7 @@ class Cluster {
       uncommittedBytesMax: command.int("uncommitted-bytes", 65_536),
       trailingEntries: command.int("trailing", 0),
       chunkBytes: command.int("chunk", 1_000),
+      commitNoticeMs: command.int("commit-notice", 0),
     };
     for (const id of [...this.#voters, ...this.#learners, ...joining]) {
       const founding = !joining.includes(id);

@@ -128,6 +128,7 @@ class Swarm {
       applyEntriesMax: [1, 5, 1_000][rng.below(3)]!,
       chunkBytes: [7, 50, 10_000][rng.below(3)]!,
       trailingEntries: [0, 3, 1_000][rng.below(3)]!,
+      commitNoticeMs: [0, 20][rng.below(2)]!,
     };
     const spare = rng.below(3);
     for (let i = 1; i <= voters + spare; i++) {
