@@ -363,14 +363,12 @@ export class Raft {
   #deadlineMs(): number {
     let deadlineMs = this.#role === "leader"
       // Alone there is nobody to tell, and nobody to hear from.
-      ? this.#progress.size === 0
-        ? Infinity
-        : Math.min(
-          this.#heartbeatAtMs,
-          this.#quorumCheckAtMs,
-          this.#noticeAtMs,
-          this.#transfer?.untilMs ?? Infinity,
-        )
+      ? this.#progress.size === 0 ? Infinity : Math.min(
+        this.#heartbeatAtMs,
+        this.#quorumCheckAtMs,
+        this.#noticeAtMs,
+        this.#transfer?.untilMs ?? Infinity,
+      )
       : this.#mayStand()
       ? this.#electionAtMs
       : Infinity;
