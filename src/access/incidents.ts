@@ -351,8 +351,10 @@ const TEXT_CHARS_MAX = 300;
 export type IncidentEvent =
   | {
     readonly type: "observed";
-    readonly event: SecurityEvent; /** Sharpest response that its subject allows. */
+    readonly event: SecurityEvent; /** Sharpest response that a rule may ask for by itself, for this subject. */
     readonly sharpest: Response;
+    /** The same for a rule whose events are proofs. @default as without */
+    readonly proven?: Response;
   }
   | { readonly type: "wake"; readonly nowMs: number }
   /** A person knows of it: the alert ends. */
@@ -456,7 +458,7 @@ export class Incidents {
   step(event: IncidentEvent): readonly IncidentEffect[] {
     switch (event.type) {
       case "observed":
-        return this.#observed(event.event, event.sharpest);
+        return this.#observed(event.event, event);
       case "wake":
         return this.#wake(event.nowMs);
       case "acknowledge": {
@@ -511,12 +513,17 @@ export class Incidents {
     return effects;
   }
 
-  #observed(event: SecurityEvent, sharpest: Response): readonly IncidentEffect[] {
+  #observed(
+    event: SecurityEvent,
+    caps: { readonly sharpest: Response; readonly proven?: Response },
+  ): readonly IncidentEffect[] {
     const effects: IncidentEffect[] = [];
     for (const rule of this.#rules) {
       if (!rule.enabled || !rule.kinds.some((kind) => fits(kind, event.kind))) continue;
       const count = this.#count(rule, event.subject, event.atMs, Math.max(rule.threshold, rule.sharperAt));
-      if (count >= rule.threshold) effects.push(...this.#found(rule, event, count, sharpest));
+      if (count >= rule.threshold) {
+        effects.push(...this.#found(rule, event, count, rule.proof ? caps.proven ?? caps.sharpest : caps.sharpest));
+      }
       if (rule.threshold === 1 || event.subject === CROWD) continue;
       const crowd = this.#count(rule, CROWD, event.atMs, rule.threshold * CROWD_FACTOR);
       // One subject that has an incident of its own is no crowd.

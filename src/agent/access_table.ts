@@ -23,7 +23,11 @@ export type EdgeVerb =
   | "config-get"
   | "config-try"
   | "config-confirm"
-  | "config-revert";
+  | "config-revert"
+  | "audit-verify"
+  | "audit-search"
+  | "audit-export"
+  | "audit-lines";
 
 /** Paths of the HTTP interface. */
 export type Route =
@@ -76,6 +80,13 @@ const DANGEROUS_COMMANDS: { readonly [C in CommandVerb]: boolean } = {
 /** What a command on a node needs: `command.run` on `<command>/<node>`. */
 export function commandNeed(command: CommandVerb, node: string): Need {
   return { permission: "command.run", resource: `${command}/${node}`, danger: DANGEROUS_COMMANDS[command] };
+}
+
+/** What a wish for a decision needs: what rules the network is for those who may rule it, however it is written. */
+function submitNeed(key: string): Need {
+  if (!key.startsWith("agreed/")) return { permission: "agreement.submit", resource: key };
+  if (key === "agreed/policy") return danger("policy.write");
+  return danger("access.write");
 }
 
 /** What the agent's verbs need. */
@@ -143,6 +154,20 @@ export const CONTROL_NEEDS: {
   "role-bind": danger("access.write"),
   "role-unbind": danger("access.write"),
   "binding-list": need("access.read"),
+  "audit-heads": need("audit.read"),
+  "incident-list": need("incident.read"),
+  "incident-show": need("incident.read"),
+  "incident-rules": need("incident.read"),
+  "incident-ack": need("incident.respond"),
+  // What is throttled or let go comes right by itself; the others cut a node off.
+  "incident-respond": (request) => ({
+    permission: "incident.respond",
+    danger: request.dryRun !== true && (request.response === "quarantine" || request.response === "revoke"),
+  }),
+  "agreement-list": need("agreement.read"),
+  "agreement-submit": (request) => submitNeed(request.key),
+  "agreement-cancel": need("agreement.submit"),
+  "agreement-emergency": dangerUnlessDry("agreement.emergency"),
   "trust-list": need("trust.read"),
   "trust-show": need("trust.read"),
   "trust-policy-show": need("trust.read"),
@@ -162,6 +187,10 @@ export const EDGE_NEEDS: { readonly [V in EdgeVerb]: NeedOf<{ readonly [field: s
     }`,
   }),
   "seed-publish": need("seed.publish"),
+  "audit-verify": need("audit.read"),
+  "audit-search": need("audit.read"),
+  "audit-export": need("audit.read"),
+  "audit-lines": need("audit.read"),
   "config-get": need("config.read"),
   "config-try": need("config.write"),
   "config-confirm": need("config.write"),
@@ -215,10 +244,12 @@ export const METHOD_NEEDS = {
   "primary.info": MEMBER,
   "primary.attest": MEMBER,
   "primary.fence": MEMBER,
+  "audit.head": MEMBER,
   "primary.decided": MEMBER,
   "agreement.msg": MEMBER,
   "agreement.submit": MEMBER,
   "agreement.certificate": MEMBER,
+  "agreement.links": MEMBER,
   "trust.item": MEMBER,
 } as const satisfies { readonly [method: string]: Need };
 

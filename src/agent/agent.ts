@@ -16,6 +16,7 @@ import { readEnvelope } from "../core/envelope.ts";
 import { formatAddress, nodeIdOf, parseAddress, publicKeyOf, shortNodeId } from "../core/ids.ts";
 import type { Entropy, Rng } from "../core/rng.ts";
 import type { Subject } from "../access/decide.ts";
+import type { IncidentSettings } from "../access/incidents.ts";
 import { AUTHORITY, type Candidate, CandidateSet, NEVER_MS } from "../bootstrap/candidates.ts";
 import { JoinMachine, type Stage } from "../bootstrap/join_machine.ts";
 import { AuthorityChain, encodeEpoch, signEpoch } from "../identity/authority.ts";
@@ -30,6 +31,8 @@ import type { Spore } from "../spore/record.ts";
 import type { SporeTable } from "../spore/table.ts";
 import { Access, ANYONE, SELF } from "./access.ts";
 import { commandNeed, controlNeed, isMethod, METHOD_NEEDS } from "./access_table.ts";
+import { AuditHeads } from "./audit_heads.ts";
+import { Agreement } from "./agreement.ts";
 import { AuthorityKeeper } from "./authority_keeper.ts";
 import { Broadcast } from "./broadcast.ts";
 import { COMMAND_VERBS, commandBody, CommandGate, type CommandVerb, sealCommand } from "./commands.ts";
@@ -38,6 +41,7 @@ import type { ControlRequest, CoreRequest } from "./control.ts";
 import type { AgentEffect, AgentEvent, PeerView } from "./effects.ts";
 import { Detector } from "./detector.ts";
 import { Exchange, readSeen } from "./exchange.ts";
+import { IncidentKeeper } from "./incidents.ts";
 import { Joiner } from "./joiner.ts";
 import { Latent } from "./latent.ts";
 import type { SporePage } from "./latent_console.ts";
@@ -58,6 +62,8 @@ export interface AgentOptions {
   readonly entries: ReadonlyMap<string, Uint8Array>;
   readonly rng: Rng;
   readonly entropy: Entropy;
+  /** Rules about incidents. @default as they are */
+  readonly incidents?: IncidentSettings;
 }
 
 /** What {@linkcode Agent.inspect} shows. */
@@ -91,11 +97,14 @@ export class Agent {
   readonly #links: Links;
   readonly #gate: CommandGate;
   readonly #primary: Primary;
+  readonly #agreement: Agreement;
   readonly #broadcast: Broadcast;
   readonly #detector: Detector;
   readonly #latent: Latent;
   readonly #seeds: Seeds;
   readonly #trust: Trust;
+  readonly #incidents: IncidentKeeper;
+  readonly #heads: AuditHeads;
   /** The protocols that stand by themselves. */
   readonly #parts: readonly Part[];
   readonly #served: ReadonlyMap<string, Part>;
@@ -176,13 +185,46 @@ export class Agent {
     });
     this.#latent.watch("node/", (key) => this.#trust.reported(key), { keeps: false });
     this.#latent.distrusted = (nodeId) => !this.#trust.may(nodeId, "record").ok;
+    this.#incidents = new IncidentKeeper(
+      this.#ctx,
+      options.entries,
+      options.incidents ?? { dryRun: false, rules: [] },
+      {
+        removeNode: (nodeId, reason) => this.#registrar.removeNode(this.#findMember(nodeId), reason),
+        revokeInvites: (sinceMs) => this.#registrar.revokeInvites(sinceMs),
+      },
+    );
+    this.#links.avoided = (nodeId) => this.#incidents.isQuarantined(nodeId);
+    this.#heads = new AuditHeads(this.#ctx, {
+      say: (key, value) => void this.#latent.say(key, value, { refresh: true }),
+      read: (key) => {
+        const record = this.#latent.table.get(key)?.winner.spore.record;
+        return record?.value && { seq: record.seq, value: record.value };
+      },
+      damaged: (nodeId, why) => this.#auditDamage(nodeId, why),
+    });
+    this.#agreement = new Agreement(this.#ctx, options.entries, {
+      replica: () => {
+        const held = this.#primary.state;
+        return held && { index: held.index, links: held.agreed.links };
+      },
+      current: (key) => this.#settled(key),
+      leader: () => this.#primary.leader,
+      sink: this.#primary,
+      publish: (body) => this.#broadcast.publish("agreement", body),
+    });
+    this.#broadcast.handle("agreement", (from, body) => this.#agreement.heard(from, body));
+    this.#joinAgreement();
     this.#parts = [
+      this.#incidents,
+      this.#heads,
       this.#access,
       this.#detector,
       this.#broadcast,
       this.#latent,
       this.#seeds,
       this.#primary,
+      this.#agreement,
       this.#trust,
     ];
     this.#served = new Map(this.#parts.flatMap((part) => part.methods.map((method) => [method, part])));
@@ -312,10 +354,13 @@ export class Agent {
       edge,
       seeds: this.#seeds.view(),
       detection: this.#detector.status(),
+      incidents: this.#incidents.status(),
+      auditHeads: { published: this.#heads.published, watched: this.#heads.watched },
       ...(this.#partsStarted
         ? {
           spores: this.#latent.status(),
           primary: this.#primary.status(),
+          agreement: this.#agreement.status(),
           gossip: this.#broadcast.status(),
           trust: this.#trust.status(),
         }
@@ -365,6 +410,15 @@ export class Agent {
         if (event.key !== KEYS.genesisSeed) return;
         ctx.state.genesisPair = undefined;
         return ctx.audit("genesis-exported", this.nodeId, `the genesis key was taken offline, to ${event.path}`);
+      case "refused":
+        // The driver has counted it.
+        return this.#incidents.observe(`refused:${event.reason}`, event.from, "");
+      case "audit-sealed":
+        return this.#heads.sealed(event.head, event.kept);
+      case "audit-damage":
+        return this.#auditDamage(this.nodeId, event.why);
+      case "incident-settings":
+        return this.#incidents.configure(event.settings);
       case "control":
         return this.#control(event.controlId, event.request, event.by);
       default:
@@ -404,6 +458,12 @@ export class Agent {
     if (retryMs !== undefined) times.push(retryMs);
     const next = Math.min(...times);
     if (Number.isFinite(next)) ctx.wakeAt(next);
+  }
+
+  /** The audit log of a node is not what it was: said on this node, and for others to see. */
+  #auditDamage(nodeId: string, why: string): void {
+    this.#ctx.audit("audit-contradicted", this.nodeId, why, { target: nodeId, outcome: "failed" });
+    this.#incidents.observe("log:damaged", nodeId, why);
   }
 
   #start(capabilities: Capabilities): void {
@@ -499,6 +559,9 @@ export class Agent {
       ctx.wakeAt(ctx.nowMs + EVICT_MS);
       ctx.log("info", "revoked-node", `A removed node connected: ${shortNodeId(peer.nodeId)}`, { node: peer.nodeId });
     }
+    if (this.#incidents.isQuarantined(peer.nodeId)) {
+      return ctx.emit({ type: "hang-up", nodeId: peer.nodeId, reason: "quarantined" });
+    }
     ctx.sessions.set(peer.nodeId, { peer, member: false, introduced: false });
     const dialled = peer.direction === "outbound";
     if (dialled && ctx.state.network?.credential && GREETING.has(this.#machine.stage)) {
@@ -575,6 +638,7 @@ export class Agent {
     try {
       if (method === "exec") return this.#exec(event);
       const member = ctx.sessions.get(peer.nodeId)?.member ?? false;
+      this.#incidents.admit(peer, member, method);
       this.#admit(peer.nodeId, member, method);
       if (ctx.state.mode === "isolated") throw new Refusal("isolated", "an operator has isolated this node");
       if (member) {
@@ -1171,6 +1235,49 @@ export class Agent {
       expiresMs: NEVER_MS,
       verification: "unverified",
     });
+  }
+
+  /** Agreement with those that make use of it. */
+  #joinAgreement(): void {
+    const agreement = this.#agreement;
+    agreement.weigh = (electors, nowMs) => this.#trust.weigh(electors, nowMs).map((one) => one.weightPpm);
+    agreement.facts = (facts) => this.#trust.facts(facts);
+    agreement.evidence = (evidence) => this.#trust.evidence(evidence);
+    agreement.certified = (certificate, table) => this.#trust.certificate(certificate, table);
+    agreement.policyClass = (key) => this.#trust.policy.classes.find(({ prefix }) => key.startsWith(prefix))?.class;
+    agreement.rule("agreed/trust", ({ spore }) => {
+      const { value } = spore.record;
+      const verdict = value !== undefined && this.#trust.checkUpdate(value, spore.author);
+      return verdict === undefined ? "later" : verdict ? "accept" : "refuse";
+    });
+    agreement.rule("agreed/policy", ({ spore }) => {
+      const { value } = spore.record;
+      return value !== undefined && this.#trust.checkPolicy(value) ? "accept" : "refuse";
+    });
+    this.#trust.agreement = {
+      table: () => agreement.chain?.electorate.table,
+      tableOf: (hash) => agreement.chain?.table(hash),
+      put: (key, value, done) =>
+        agreement.operations.put(
+          { key, value, lane: "trust" },
+          (result) => done({ ok: result.ok, code: result.ok ? "ok" : result.code }),
+        ),
+    };
+    this.#access.records = {
+      write: (key, value, done) =>
+        agreement.operations.put(
+          { key, value, lane: "access" },
+          (result) => done(result.ok ? undefined : { code: result.code, message: result.message, cure: "" }),
+        ),
+    };
+  }
+
+  /** What the primaries have agreed on under a key, as far as this node knows. */
+  #settled(key: string): Spore | undefined {
+    const held = this.#primary.state?.get(key)?.spore;
+    const winner = this.#latent.table.get(key)?.winner;
+    const heard = winner?.proof?.tier === "primary" ? winner.spore : undefined;
+    return held && heard ? (heard.record.seq > held.record.seq ? heard : held) : held ?? heard;
   }
 
   /** What counts under a key that is agreed on: what the replica here holds, or what was proved to this node, the newer. */

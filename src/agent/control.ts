@@ -24,6 +24,8 @@ import { BUNDLE_KINDS, BUNDLE_TEXT_BYTES_MAX } from "../spore/seed_bundle.ts";
 import { KEY_CHARS_MAX } from "../spore/keys.ts";
 import { RECORD_LIFE_MS_MAX, VALUE_BYTES_MAX } from "../spore/record.ts";
 import { ACCESS_READERS, type AccessRequest } from "./access_requests.ts";
+import { AUDIT_READERS, type AuditRequest, INCIDENT_READERS, type IncidentRequest } from "./incident_requests.ts";
+import { AGREEMENT_READERS, type AgreementRequest } from "./agreement_requests.ts";
 import type { SporeRequest } from "./latent.ts";
 import type { PrimaryRequest } from "./primary_console.ts";
 import type { SeedRequest } from "./seeds.ts";
@@ -34,7 +36,15 @@ import { TRUST_READERS } from "./trust_requests.ts";
 export type ControlRequest = CoreRequest | PartRequest;
 
 /** Requests that a part of the agent answers. */
-export type PartRequest = SeedRequest | SporeRequest | PrimaryRequest | AccessRequest | TrustRequest;
+export type PartRequest =
+  | SeedRequest
+  | SporeRequest
+  | PrimaryRequest
+  | AccessRequest
+  | TrustRequest
+  | AgreementRequest
+  | AuditRequest
+  | IncidentRequest;
 
 /** Requests that the agent itself answers. */
 export type CoreRequest =
@@ -96,6 +106,9 @@ const base64 = text(Math.ceil(LIMITS.recordBytesMax * 4 / 3) + 4, /^[A-Za-z0-9_-
 const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
   ...ACCESS_READERS,
   ...TRUST_READERS,
+  ...AGREEMENT_READERS,
+  ...AUDIT_READERS,
+  ...INCIDENT_READERS,
   "init": record({ name: text(63), approval: optional(bool) }),
   "join": record({ invite: text(8_192) }),
   "invite-create": record({

@@ -8,7 +8,8 @@
  */
 
 import type { Subject } from "../access/decide.ts";
-import type { AuditEvent } from "../access/audit.ts";
+import type { AuditEvent, AuditHead } from "../access/audit.ts";
+import type { IncidentSettings } from "../access/incidents.ts";
 import type { Candidate } from "../bootstrap/candidates.ts";
 import type { Capabilities } from "../core/capabilities.ts";
 import type { ControlError, ControlRequest } from "./control.ts";
@@ -70,6 +71,14 @@ export type AgentEvent =
   | { readonly type: "datagram"; readonly nowMs: number; readonly from: string; readonly bytes: Uint8Array }
   /** A seed was found in a file or on a web server; it was looked at with `Agent.readSeed`. */
   | { readonly type: "seed"; readonly nowMs: number; readonly content: Uint8Array; readonly from: string }
+  /** The network or discovery has refused something before it came here. */
+  | { readonly type: "refused"; readonly nowMs: number; readonly reason: string; readonly from: string }
+  /** A segment of the audit log was closed; `kept` is the first entry on the disk. */
+  | { readonly type: "audit-sealed"; readonly nowMs: number; readonly head: AuditHead; readonly kept: number }
+  /** The audit log of this node is not what it was: one sentence. */
+  | { readonly type: "audit-damage"; readonly nowMs: number; readonly why: string }
+  /** The rules about incidents were set anew. */
+  | { readonly type: "incident-settings"; readonly nowMs: number; readonly settings: IncidentSettings }
   /** A secret was moved out of the store, as `export-secret` asked for. */
   | { readonly type: "secret-exported"; readonly nowMs: number; readonly key: string; readonly path: string }
   /** Somebody asks, who has shown who he is. Every one is answered by `control-reply`. */

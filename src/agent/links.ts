@@ -45,6 +45,8 @@ interface Known {
 export class Links {
   /** A member could not be dialed at any of its addresses. */
   failed: (nodeId: string) => void = () => {};
+  /** Whether a member is not to be dialed for the time being. */
+  avoided: (nodeId: string) => boolean = () => false;
   readonly #attempts = new Map<string, Attempt>();
   #lonelySinceMs: number | undefined;
   #last: Known | undefined;
@@ -71,6 +73,7 @@ export class Links {
         if (session.member) this.#attempts.delete(member.nodeId);
         continue;
       }
+      if (this.avoided(member.nodeId)) continue;
       let attempt = this.#attempts.get(member.nodeId);
       if (!attempt) {
         const waitMs = state.nodeId < member.nodeId ? 0 : YIELD_MS;

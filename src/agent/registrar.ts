@@ -140,7 +140,7 @@ export class Registrar {
     const read = readRegister(body, "join.register");
     if (!this.#serves) throw new Refusal("not-issuer", "this node may not admit members");
     const transcript = this.#redeem(peer, read);
-    const { grant, redirect } = this.#grant(read.g);
+    const { grant, redirect } = this.#grant(read.g, peer);
     const proved = verifyFactor("node", transcript, peer.publicKey, read.pn) &&
       verifyFactor("invite", transcript, grant.key, read.pi) && equalBytes(read.m.signer, peer.publicKey);
     if (!proved) throw this.#refusal("proof-invalid", "a proof does not fit this channel, request or invite", peer);
@@ -504,6 +504,13 @@ export class Registrar {
     return { id: matches[0]! };
   }
 
+  /** Takes back all open invites that were given here since a time; returns how many. */
+  revokeInvites(sinceMs: number): number {
+    const open = this.invites().filter((one) => one.state === "open" && one.createdMs >= sinceMs);
+    for (const { id } of open) this.#revoke("invite", fromHex(id)!, "given with many others");
+    return open.length;
+  }
+
   /** Removes a node for good. */
   removeNode(member: Member, reason: string): void {
     this.#revoke("node", member.publicKey, reason);
@@ -589,7 +596,7 @@ export class Registrar {
     };
   }
 
-  #grant(envelope: Envelope): { readonly grant: InviteGrant; readonly redirect?: readonly string[] } {
+  #grant(envelope: Envelope, peer: PeerView): { readonly grant: InviteGrant; readonly redirect?: readonly string[] } {
     const { ctx } = this;
     const { state } = ctx;
     let grant: InviteGrant;
@@ -597,6 +604,7 @@ export class Registrar {
       grant = openGrant(envelope, state.networkId);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
+      this.ctx.refuse("invite-unknown", peer.remoteAddress);
       throw new Refusal("invite-unknown", "the invite is not of this network");
     }
     if (!state.network!.chain!.counts(envelope.signer)) {

@@ -7,6 +7,7 @@
  * @module
  */
 
+import type { Response as IncidentResponse } from "../access/incidents.ts";
 import type { Stage } from "../bootstrap/join_machine.ts";
 import type { Capabilities } from "../core/capabilities.ts";
 import type { Role } from "../core/roles.ts";
@@ -339,6 +340,55 @@ export interface PrimaryStatus {
   readonly unproven: number;
 }
 
+/** What status says of incidents. */
+export interface IncidentsStatus {
+  readonly open: number;
+  readonly acknowledged: number;
+  readonly dryRun: boolean;
+  /** Responses in force. */
+  readonly measures: readonly {
+    readonly incident: number;
+    readonly response: IncidentResponse;
+    readonly subject: string;
+    readonly untilMs: number;
+  }[];
+  /** Those that are not closed, the latest first, at most 16. */
+  readonly latest: readonly {
+    readonly id: number;
+    readonly rule: string;
+    readonly title: string;
+    readonly severity: string;
+    readonly state: string;
+    readonly subject: string;
+    readonly count: number;
+    readonly firstMs: number;
+    readonly lastMs: number;
+    readonly detail: string;
+  }[];
+  /** Incidents since the start, by rule. */
+  readonly opened: { readonly [rule: string]: number };
+  /** Calls that were held up. */
+  readonly throttled: number;
+}
+
+/** The audit log of this node. */
+export interface AuditStatus {
+  /** Number of the last entry. */
+  readonly last: number;
+  /** Number of the last seal: entries up to it are signed. */
+  readonly sealedTo: number;
+  /** First entry on the disk. */
+  readonly kept: number;
+  /** Entries that wait for the disk to take them. */
+  readonly waiting: number;
+  /** Entries that were lost in this run: there were too many while the disk took none. */
+  readonly lost: number;
+  /** Number of the last seal that the network was told of; missing while a newer one is not. */
+  readonly publishedTo?: number;
+  /** Logs of other nodes that this one watches. */
+  readonly watched: number;
+}
+
 /** A file or server that seeds are read from. */
 export interface SeedSourceStatus {
   /** Path or address, without user and password. */
@@ -415,6 +465,81 @@ export interface TrustStatus {
   readonly lies: number;
 }
 
+/** One decision that this node has heard of. */
+export interface DecisionStatus {
+  readonly instance: string;
+  readonly atMs: number;
+  /** `fast`, `standard` or `critical`. */
+  readonly class: string;
+  /** Node id. */
+  readonly proposer: string;
+  /** Rounds that it took, from 0. */
+  readonly round: number;
+  readonly signers: number;
+  /** Voters of its electorate. */
+  readonly voters: number;
+  readonly accepted: number;
+  readonly operations: number;
+  /** The first keys that it wrote. */
+  readonly keys: readonly string[];
+}
+
+/** Agreement among machines that may lie. */
+export interface AgreementStatus {
+  /** Why this node takes no part, where it cannot. */
+  readonly broken?: string;
+  /** Number of the electorate: 0 is the founder alone. */
+  readonly epoch: number;
+  /** Whether this node votes. */
+  readonly votes: boolean;
+  readonly voters: readonly {
+    readonly nodeId: string;
+    readonly seats: number;
+    readonly sinceMs: number;
+    /** Whether it answers this node. */
+    readonly answers: boolean;
+  }[];
+  /** Voters that may lie or fail, whoever they are; 0 with fewer than four. */
+  readonly tolerated: number;
+  /** `full`, `sound`, `fragile` or `lost`: nothing can be decided. */
+  readonly health: "full" | "sound" | "fragile" | "lost";
+  readonly healthSinceMs: number;
+  /** Seats that answer, of all, and how many a decision needs. */
+  readonly seats: number;
+  readonly seatsOf: number;
+  readonly seatsNeeded: number;
+  /** Voters of the next standard committee. */
+  readonly committee: number;
+  /** What a message is taken to need, milliseconds. */
+  readonly delayMs: number;
+  /** Own operations that wait; instances under way; of these, those that wait for state that is not here yet. */
+  readonly queued: number;
+  readonly voting: number;
+  readonly waiting: number;
+  /** Decisions that are not known to be applied yet. */
+  readonly handovers: number;
+  /** Keys whose newest record this node can prove. */
+  readonly proofs: number;
+  /** Messages sent between voters, and their bytes. */
+  readonly messages: number;
+  readonly messageBytes: number;
+  readonly decided: number;
+  readonly failed: number;
+  readonly evidence: number;
+  readonly disputed: number;
+  /** Messages that were not acted on; certificates that did not hold. */
+  readonly dropped: number;
+  readonly refusedNews: number;
+  readonly recent: readonly DecisionStatus[];
+  /** An operator has put an electorate in the place of one whose quorum was lost, and not all of it is back. */
+  readonly emergency?: {
+    readonly epoch: number;
+    readonly reason: string;
+    readonly issuedMs: number;
+    readonly without: readonly string[];
+  };
+}
+
 /** The whole document. `schema` rises when a field changes its meaning or goes. */
 export interface Status {
   readonly schema: 1;
@@ -482,6 +607,9 @@ export interface Status {
   readonly primary?: PrimaryStatus;
   readonly detection?: DetectionStatus;
   readonly trust?: TrustStatus;
+  readonly agreement?: AgreementStatus;
+  readonly incidents?: IncidentsStatus;
+  readonly audit?: AuditStatus;
   readonly config: { readonly version: number; readonly tryUntilMs?: number };
   /** Missing where this node is of no network. */
   readonly seeds?: SeedStatus;

@@ -1,5 +1,6 @@
 /** Builds the {@linkcode Status} document from the agent's state and what the edge knows. @module */
 
+import type { AuditHead } from "../access/audit.ts";
 import { CAUSES } from "../bootstrap/diagnosis.ts";
 import type { CandidateSet } from "../bootstrap/candidates.ts";
 import type { JoinMachine } from "../bootstrap/join_machine.ts";
@@ -13,11 +14,14 @@ import type { Member } from "../membership/table.ts";
 import type { Context } from "./context.ts";
 import type { Registrar } from "./registrar.ts";
 import type {
+  AgreementStatus,
+  AuditStatus,
   ComponentStatus,
   DetectionStatus,
   EventStatus,
   GossipStatus,
   Health,
+  IncidentsStatus,
   MemberStatus,
   PrimaryStatus,
   SeedStatus,
@@ -39,6 +43,8 @@ export interface EdgeView {
   readonly components: readonly ComponentStatus[];
   readonly events: readonly EventStatus[];
   readonly config: Status["config"];
+  /** The audit log on the disk. */
+  readonly audit?: Omit<AuditStatus, "publishedTo" | "watched">;
   /** Where seeds are read from and published to. */
   readonly seeds?: Pick<SeedStatus, "sources" | "targets">;
 }
@@ -57,6 +63,9 @@ export interface StatusInput {
   readonly primary?: PrimaryStatus;
   readonly detection: DetectionStatus | undefined;
   readonly trust?: TrustStatus;
+  readonly agreement?: AgreementStatus | undefined;
+  readonly incidents?: IncidentsStatus;
+  readonly auditHeads?: { readonly published: AuditHead | undefined; readonly watched: number };
 }
 
 const NOTHING: Capabilities = {
@@ -170,6 +179,17 @@ export function statusOf(input: StatusInput): Status {
     ...(network && input.primary ? { primary: input.primary } : {}),
     ...(network && input.detection ? { detection: input.detection } : {}),
     ...(network && input.trust ? { trust: input.trust } : {}),
+    ...(network && input.agreement ? { agreement: input.agreement } : {}),
+    ...(input.incidents ? { incidents: input.incidents } : {}),
+    ...(edge.audit
+      ? {
+        audit: {
+          ...edge.audit,
+          ...(input.auditHeads?.published ? { publishedTo: input.auditHeads.published.seq } : {}),
+          watched: input.auditHeads?.watched ?? 0,
+        },
+      }
+      : {}),
     ...(network && input.seeds
       ? { seeds: { ...input.seeds, sources: edge.seeds?.sources ?? [], targets: edge.seeds?.targets ?? [] } }
       : {}),

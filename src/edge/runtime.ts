@@ -9,6 +9,7 @@ import { dirname } from "node:path";
 import { clearImmediate, setImmediate } from "node:timers";
 import type { Agent } from "../agent/agent.ts";
 import type { Subject } from "../access/decide.ts";
+import type { AuditEvent } from "../access/audit.ts";
 import type { ControlError, ControlRequest } from "../agent/control.ts";
 import type { AgentEffect, AgentEvent, CallFailure, PeerView } from "../agent/effects.ts";
 import type { SignedCommand } from "../agent/commands.ts";
@@ -47,9 +48,7 @@ export interface RuntimeOptions {
   readonly agent: Agent;
   readonly store: Store;
   readonly audit: {
-    append(
-      entry: { readonly atMs: number; readonly action: string; readonly by: string; readonly detail: string },
-    ): void;
+    append(event: AuditEvent): void;
   };
   readonly log: RuntimeLog;
   /** Port that the network listens on, for messages. */
@@ -323,7 +322,7 @@ export class Runtime {
         log.log(effect.level, "agent", effect.event, effect.message, effect.fields);
         return;
       case "audit":
-        audit.append({ atMs: nowMs, action: effect.action, by: effect.by, detail: effect.detail });
+        audit.append({ ...effect, atMs: nowMs });
         log.log("info", "audit", effect.action, effect.detail, { by: effect.by });
         return;
       case "refused":
@@ -339,6 +338,14 @@ export class Runtime {
     const label = known ? reason : "other";
     this.#refusals.set(label, (this.#refusals.get(label) ?? 0) + 1);
     this.#options.log.log("debug", "security", "refused", `${reason} from ${from}`, { reason, from });
+  }
+
+  /** What never came to the agent is told to it: it looks for incidents. */
+  #refusedOutside(reason: string, from: string): void {
+    this.#refused(reason, from);
+    // The agent's time belongs to those who behave: of a flood it sees a part.
+    if (this.#queue.length >= BATCH_MAX) return;
+    this.dispatch({ type: "refused", nowMs: this.#options.now(), reason, from });
   }
 
   /** Starts network and discovery once those before are down; resolves when it listens, rejects where it cannot. */
@@ -359,7 +366,7 @@ export class Runtime {
         if (!current() || this.#queue.length >= LIMITS.queueEventsMax) return;
         this.dispatch({ type: "datagram", nowMs: now(), from: nodeId, bytes });
       },
-      onRefused: (reason, from) => this.#refused(reason, from),
+      onRefused: (reason, from) => this.#refusedOutside(reason, from),
     });
     this.#network = network;
     const discovery = this.#makeDiscovery(settings);
@@ -398,7 +405,7 @@ export class Runtime {
     const discovery: Discovery = this.#options.createDiscovery(settings, {
       onCandidate: (candidate) => current() && this.dispatch({ type: "candidate", nowMs: now(), candidate }),
       onSeed: (content, from) => current() && this.dispatch({ type: "seed", nowMs: now(), content, from }),
-      onRefused: (reason, from) => this.#refused(reason, from),
+      onRefused: (reason, from) => this.#refusedOutside(reason, from),
       onSourceState: (report) => {
         if (!current()) return;
         this.#sources.set(report.source, report);
@@ -548,7 +555,7 @@ export class Runtime {
 /** After so long without an event a node takes the next one at once. */
 const TURN_PAUSE_MS = 2;
 /** Events that may wait for more of their kind. */
-const TRAFFIC: ReadonlySet<AgentEvent["type"]> = new Set(["inbound", "datagram", "call-done", "control"]);
+const TRAFFIC: ReadonlySet<AgentEvent["type"]> = new Set(["inbound", "datagram", "call-done", "control", "refused"]);
 /** Events that are handed over together. */
 const BATCH_MAX = 128;
 /** Times that events which came of others are handed over before the program looks at its sockets. */
