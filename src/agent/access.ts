@@ -8,7 +8,7 @@
  * @module
  */
 
-import { fromHex, toHex } from "../core/bytes.ts";
+import { toBase64Url, toHex } from "../core/bytes.ts";
 import { bool, bytes, decodeAs, encodeCbor, record, WireError } from "../core/codec.ts";
 import { LIMITS } from "../core/limits.ts";
 import { type Binding, type BoundSubject, decodeBinding, encodeBinding } from "../access/bindings.ts";
@@ -336,9 +336,9 @@ export class Access implements Part {
       case "access-challenge": {
         const place = this.#needPlace();
         return {
-          challenge: this.sessions.challenge(this.#ctx.nowMs, this.#ctx.entropy.bytes(24)),
-          networkId: place.networkId,
-          nodeKey: place.nodeKey,
+          challenge: toBase64Url(this.sessions.challenge(this.#ctx.nowMs, this.#ctx.entropy.bytes(24))),
+          networkId: toHex(place.networkId),
+          nodeKey: toHex(place.nodeKey),
           nowMs: this.#ctx.nowMs,
         };
       }

@@ -5,8 +5,10 @@
  */
 
 import type { Status } from "../agent/status.ts";
+import { utf8 } from "../core/bytes.ts";
 import { deadlineOf } from "../edge/deadline.ts";
 import type { LocalNode } from "./deps.ts";
+import type { RequestLine } from "./session_file.ts";
 import { CliError, EXIT, exitCodeOf } from "./exit.ts";
 
 /** Largest answer that is read. */
@@ -56,6 +58,16 @@ export interface ControlClient extends Disposable {
 /** What following a node takes. */
 export type StatusClient = Pick<ControlClient, "status" | "control">;
 
+/** How the command line shows who it is. */
+export interface ControlOptions {
+  /** `Authorization` header of a request; `undefined` for none. */
+  readonly authorization?: (request: RequestLine) => string | undefined;
+  /** Asks for a code of the second factor; `undefined` where nobody can be asked. */
+  readonly code?: () => Promise<string | undefined>;
+  /** Certificates to trust beside those of the system, PEM. */
+  readonly caCerts?: readonly string[];
+}
+
 /** Speaks to a node of this process. */
 export function localClient(node: LocalNode): StatusClient {
   return {
@@ -70,12 +82,16 @@ export function localClient(node: LocalNode): StatusClient {
 }
 
 /**
- * Connects to the agent behind a unix socket.
+ * Connects to the agent behind a unix socket, or behind an address that begins with `http://` or `https://`.
  *
- * @param socket Path of the socket.
+ * @param socket Path of the socket, or the address.
  * @throws {CliError} `no-agent` (exit code 3) where nothing answers, `socket-denied` (4) where this user may not.
  */
-export async function openControl(socket: string): Promise<ControlClient> {
+export async function openControl(socket: string, options: ControlOptions = {}): Promise<ControlClient> {
+  if (/^https?:\/\//.test(socket)) {
+    const http = Deno.createHttpClient({ caCerts: [...options.caCerts ?? []] });
+    return clientOf({ socket, base: socket.replace(/\/+$/, ""), http }, options);
+  }
   if (new TextEncoder().encode(socket).length > SOCKET_PATH_BYTES_MAX) {
     throw new CliError(`Cannot use socket "${socket}": it is longer than the ${SOCKET_PATH_BYTES_MAX} bytes of Linux`, {
       code: "socket-too-long",
@@ -103,10 +119,27 @@ export async function openControl(socket: string): Promise<ControlClient> {
     });
   }
   const http = Deno.createHttpClient({ proxy: { transport: "unix", path: socket } });
+  return clientOf({ socket, base: "http://agent", http }, options);
+}
+
+/** Header with a code of the second factor. */
+const CODE_HEADER = "mycelium-code";
+
+/** The client of an agent that can be reached. */
+function clientOf(
+  agent: { readonly socket: string; readonly base: string; readonly http: Deno.HttpClient },
+  options: ControlOptions,
+): ControlClient {
+  const { socket, base, http } = agent;
 
   const call = async (path: string, init: RequestInit, signal: AbortSignal): Promise<Response> => {
+    const headers = new Headers(init.headers);
+    const body = typeof init.body === "string" ? utf8(init.body) : new Uint8Array(0);
+    // A prefix of the address belongs to a proxy, and not to what the agent sees.
+    const shown = options.authorization?.({ method: init.method ?? "GET", path, body });
+    if (shown !== undefined) headers.set("authorization", shown);
     try {
-      return await fetch(`http://agent${path}`, { ...init, client: http, signal });
+      return await fetch(`${base}${path}`, { ...init, headers, client: http, signal });
     } catch (error) {
       if (error instanceof DOMException && error.name === "TimeoutError") {
         throw new CliError(`The agent at ${socket} did not answer ${path} in time`, {
@@ -149,15 +182,30 @@ export async function openControl(socket: string): Promise<ControlClient> {
       return readStatus(body);
     },
     async control(request) {
-      const { status, body } = await json("/control", post(request));
-      const answer = asObject(body);
-      if (status >= 400 || answer.ok !== true) throw errorOf(body, status);
-      return answer.result;
+      const ask = async (init: RequestInit): Promise<unknown> => {
+        const { status, body } = await json("/control", init);
+        const answer = asObject(body);
+        if (status >= 400 || answer.ok !== true) throw errorOf(body, status);
+        return answer.result;
+      };
+      try {
+        return await ask(post(request));
+      } catch (error) {
+        const code = await codeFor(error, options);
+        if (code === undefined) throw error;
+        return await ask(withCode(post(request), code));
+      }
     },
     async *exec(request, signal) {
       // The node ends the command in time; the margin is for the way there and back.
       using deadline = deadlineOf(request.timeoutMs + 10_000, signal);
-      const response = await call("/exec", post(request), deadline.signal);
+      let response = await call("/exec", post(request), deadline.signal);
+      if (response.status === 403 && options.code) {
+        const refused = errorOf(await response.json().catch(() => ({})), response.status);
+        const code = await codeFor(refused, options);
+        if (code === undefined) throw refused;
+        response = await call("/exec", withCode(post(request), code), deadline.signal);
+      }
       if (response.status !== 200) {
         const text = await readAll(response);
         let body: unknown;
@@ -230,6 +278,17 @@ export async function openControl(socket: string): Promise<ControlClient> {
       http.close();
     },
   };
+}
+
+/** A code, where that is what is missing and somebody can be asked for one. */
+async function codeFor(error: unknown, options: ControlOptions): Promise<string | undefined> {
+  return error instanceof CliError && error.code === "second-factor" ? await options.code?.() : undefined;
+}
+
+function withCode(init: RequestInit, code: string): RequestInit {
+  const headers = new Headers(init.headers);
+  headers.set(CODE_HEADER, code);
+  return { ...init, headers };
 }
 
 /** Reads a `/status` document as far as the command line relies on it. */

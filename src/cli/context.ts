@@ -29,12 +29,26 @@ export class Context {
 
   /** The agent of this machine; throws `no-agent` where there is none. */
   agent(): Promise<ControlClient> {
-    return findAgent(this.flags, this.deps);
+    return findAgent(this.flags, this.deps, { code: () => this.secondFactor() });
+  }
+
+  /** The same, without the session that was kept. */
+  agentAnonymously(): Promise<ControlClient> {
+    return findAgent(this.flags, this.deps, { anonymous: true });
+  }
+
+  /** A code of the second factor: from the variable `MYCELIUM_CODE`, or asked for on the terminal. */
+  async secondFactor(): Promise<string | undefined> {
+    const given = this.deps.env.MYCELIUM_CODE;
+    if (given !== undefined) return given.trim();
+    if (!this.out.interactive) return undefined;
+    const code = (await this.out.ask("Code of the second factor: "))?.trim();
+    return code === "" ? undefined : code;
   }
 
   /** The agent of this machine, or `undefined`. */
   agentIfAny(): Promise<ControlClient | undefined> {
-    return findAgentIfAny(this.flags, this.deps);
+    return findAgentIfAny(this.flags, this.deps, { code: () => this.secondFactor() });
   }
 
   /**

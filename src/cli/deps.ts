@@ -7,7 +7,7 @@
 import type { Status } from "../agent/status.ts";
 import type { Config, LoadedConfig } from "../edge/config.ts";
 import type { StoredState } from "../edge/stored_state.ts";
-import { type ControlClient, openControl } from "./client.ts";
+import { type ControlClient, type ControlOptions, openControl } from "./client.ts";
 
 export type { StoredState };
 
@@ -96,7 +96,7 @@ export interface CliDeps {
   /** Reads the state folder of a node that does not run; `undefined` where there is nothing readable. */
   readState?(stateDir: string): Promise<StoredState | undefined>;
   /** Connects to an agent; see {@linkcode openControl}. */
-  openControl(socketPath: string): Promise<ControlClient>;
+  openControl(socketPath: string, options?: ControlOptions): Promise<ControlClient>;
   now(): number;
   /** Aborted by the first Ctrl-C. */
   readonly signal: AbortSignal;

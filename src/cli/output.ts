@@ -143,6 +143,13 @@ export class Output {
     return /^\s*y(es)?\s*$/i.test(answer ?? "");
   }
 
+  /** A question that is answered by a line; `undefined` at the end of input. */
+  async ask(question: string): Promise<string | undefined> {
+    this.endProgress();
+    this.#deps.stderr.write(question);
+    return await this.#deps.stdin.readLine();
+  }
+
   #aside(text: string, style?: Style): void {
     const { stderr } = this.#deps;
     this.foreign(style && this.hasColor(stderr) ? paint(style, text) : text);

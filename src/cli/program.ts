@@ -6,6 +6,7 @@
 
 import { Command, CommanderError, type Help } from "commander";
 import { ConfigError } from "../edge/config.ts";
+import { registerAccess } from "./commands/access.ts";
 import { registerBootstrap } from "./commands/bootstrap.ts";
 import { registerCompletion } from "./commands/completion.ts";
 import { registerConfig } from "./commands/config.ts";
@@ -91,6 +92,7 @@ export function createProgram(
     .description("One network of your machines that runs services and keeps itself alive.")
     .option("--state <folder>", "state folder: of the node to start, or of the agent to talk to")
     .option("--socket <path>", "socket of the agent to talk to")
+    .option("--url <address>", "address of the agent to talk to, for example https://server:4873 (log in first)")
     .option("--config <file>", "configuration file (default: /etc/mycelium/config.yaml)")
     .option("--json", "results as JSON")
     .option("-q, --quiet", "only results, errors and warnings")
@@ -115,6 +117,8 @@ export function createProgram(
   registerNode(program, register);
   registerGenesis(program, register);
   registerExec(program, register);
+  program.commandsGroup("Access:");
+  registerAccess(program, register);
   program.commandsGroup("Configure and repair:");
   registerConfig(program, register);
   registerBootstrap(program, register);
