@@ -187,8 +187,8 @@ export interface StoredAgreement {
   readonly handovers: ReadonlyMap<string, Decision>;
   /** Proofs of the newest record by key. */
   readonly proofs: ReadonlyMap<string, RecordProof>;
-  /** Proofs of electorates by their epoch. */
-  readonly links: ReadonlyMap<number, RecordProof>;
+  /** Warrants of all electorates since the first, in order. */
+  readonly links: readonly Uint8Array[];
   /** Keys of the store that do not read. */
   readonly unreadable: readonly string[];
 }
@@ -196,6 +196,7 @@ export interface StoredAgreement {
 /** Turns what agreement wants durable into puts, and knows which keys are there. */
 export class AgreementStore {
   readonly #keys = new Set<string>();
+  #links: readonly Uint8Array[] = [];
 
   /** All keys of the store that belong to agreement. */
   get keys(): readonly string[] {
@@ -211,7 +212,7 @@ export class AgreementStore {
     const instances: StoredInstance[] = [];
     const handovers = new Map<string, Decision>();
     const proofs = new Map<string, RecordProof>();
-    const links = new Map<number, RecordProof>();
+    const links: [string, Uint8Array][] = [];
     const unreadable: string[] = [];
     let [number, clockMs] = [0, 0];
     for (const [key, value] of entries) {
@@ -225,19 +226,22 @@ export class AgreementStore {
           if (key.startsWith(INSTANCE)) instances.push(decodeInstance(value));
           else if (key.startsWith(HANDOVER)) handovers.set(key.slice(HANDOVER.length), decodeDecision(value));
           else if (key.startsWith(PROOF)) proofs.set(key.slice(PROOF.length), decodeProof(value));
-          else if (key.startsWith(LINK)) links.set(Number(key.slice(LINK.length)), decodeProof(value));
+          else if (key.startsWith(LINK)) links.push([key, value]);
         } catch (error) {
           if (!(error instanceof WireError) || key.startsWith(INSTANCE)) throw error;
           unreadable.push(key);
         }
       }
     }
-    return { instances, number, clockMs, handovers, proofs, links, unreadable };
+    links.sort(([a], [b]) => a < b ? -1 : 1);
+    this.#links = links.map(([, value]) => value);
+    return { instances, number, clockMs, handovers, proofs, links: this.#links, unreadable };
   }
 
   /** Everything is deleted. */
   clear(): void {
     this.#keys.clear();
+    this.#links = [];
   }
 
   /** What makes a persist effect durable, with the clock's highest value. */
@@ -265,9 +269,16 @@ export class AgreementStore {
     return this.#note([[PROOF + key, proof ? encodeProof(proof) : null]]);
   }
 
-  /** The proof of an electorate. */
-  link(epoch: number, proof: RecordProof): Put[] {
-    return this.#note([[LINK + String(epoch).padStart(8, "0"), encodeProof(proof)]]);
+  /** The warrants of all electorates, those that have changed. */
+  links(warrants: readonly Uint8Array[]): Put[] {
+    const name = (epoch: number) => LINK + String(epoch).padStart(8, "0");
+    const puts = warrants.flatMap((one, i): Put[] => {
+      const before = this.#links[i];
+      return before && equalBytes(before, one) ? [] : [[name(i + 1), one]];
+    });
+    const gone = this.#links.slice(warrants.length).map((_, i): Put => [name(warrants.length + i + 1), null]);
+    this.#links = warrants;
+    return this.#note([...puts, ...gone]);
   }
 
   #note(puts: Put[]): Put[] {

@@ -18,7 +18,7 @@ import type { Part } from "./part.ts";
 import type { GossipStatus } from "./status.ts";
 
 /** Topics of the program; each node takes part in all. */
-export const TOPICS = ["news", "spores", "health"] as const;
+export const TOPICS = ["news", "spores", "health", "agreement"] as const;
 /** What members broadcast about. */
 export type Topic = typeof TOPICS[number];
 
