@@ -17,6 +17,7 @@ import { registerGenesis, registerNode } from "./commands/node.ts";
 import { registerPrimary } from "./commands/primary.ts";
 import { registerSeed, registerSporeFiles } from "./commands/seed.ts";
 import { registerSpore } from "./commands/spore.ts";
+import { registerTrust } from "./commands/trust.ts";
 import { registerStatus, registerVersion } from "./commands/status.ts";
 import { registerUp } from "./commands/up.ts";
 import { Context, type GlobalFlags, type Register } from "./context.ts";
@@ -123,6 +124,7 @@ export function createProgram(
   registerConfig(program, register);
   registerBootstrap(program, register);
   registerPrimary(program, register);
+  registerTrust(program, register);
   registerSeed(program, register);
   const spore = program.command("spore").summary("look at the network's records, write and move them");
   registerSpore(spore, register);

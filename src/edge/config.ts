@@ -570,6 +570,16 @@ export function redactConfig(config: Config): unknown {
   return redact(config);
 }
 
+/** The value of a YAML document that is no configuration. @throws {Error} Saying what is wrong with it, and where. */
+export function parseYaml(text: string): unknown {
+  if (nestingOf(text) > NESTING_MAX) throw new Error(`brackets are nested more than ${NESTING_MAX} deep`);
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: "silent" });
+  const fault = document.errors[0];
+  if (fault) throw new Error(`line ${lines.linePos(fault.pos[0]).line}: ${fault.message.split("\n")[0]}`);
+  return document.toJS({ maxAliasCount: 20 });
+}
+
 /** For example `/etc/mycelium/config.yaml:3`. */
 export function describeOrigin(origin: Origin): string {
   return origin.line === undefined ? origin.source : `${origin.source}:${origin.line}`;
