@@ -5,6 +5,9 @@
  * reachable: two that propose at once could lock each other out. Each issuer signs at most one payload for an epoch
  * and stores it before it answers, so that no two epochs of one number can gather enough signatures.
  *
+ * Of two or three issuers all have to sign: where one is removed, the rest are too few for ever. Then the founder adds
+ * the signature of the genesis key, as long as it holds it, to the one payload that it signs as an issuer.
+ *
  * @module
  */
 
@@ -92,9 +95,20 @@ export class AuthorityKeeper {
       this.#nextMs = Infinity;
       return Infinity;
     }
-    if (!this.#leads(wanted)) return this.#nextMs;
+    if (!this.#leads(wanted) && !this.#genesisPair()) return this.#nextMs;
     this.#propose(wanted);
     return this.#nextMs;
+  }
+
+  /**
+   * The genesis key, where the next epoch needs it and cannot fork by it: issuers are gone that would have to sign, and
+   * no other payload can be signed by enough of them without this node, which signs but one.
+   */
+  #genesisPair(): KeyPair | undefined {
+    const { state } = this.ctx;
+    const { issuers, threshold } = state.network!.chain!;
+    const left = issuers.filter((key) => !this.#gone(key));
+    return left.length < threshold && issuers.length - 1 < threshold ? state.genesisPair : undefined;
   }
 
   /** Serves `authority.sign`. */
@@ -148,6 +162,11 @@ export class AuthorityKeeper {
       this.#proposal = { payload, signatures: new Map([[toHex(own.key), own]]) };
     }
     const proposal = this.#proposal;
+    const genesis = this.#genesisPair();
+    if (genesis) {
+      const one = signEpoch(state.networkId, payload, genesis);
+      proposal.signatures.set(toHex(one.key), one);
+    }
     if (this.#conclude(proposal)) return;
     for (const key of chain.issuers) {
       const nodeId = nodeIdOf(key);
@@ -172,9 +191,11 @@ export class AuthorityKeeper {
   ): boolean {
     const { ctx } = this;
     const chain = ctx.state.network!.chain!;
-    if (decodeEpoch(proposal.payload).epoch !== chain.epoch + 1 || proposal.signatures.size < chain.threshold) {
-      return false;
-    }
+    const byGenesis = proposal.signatures.has(toHex(chain.genesisKey));
+    if (
+      decodeEpoch(proposal.payload).epoch !== chain.epoch + 1 ||
+      proposal.signatures.size < chain.threshold && !byGenesis
+    ) return false;
     const signed = { payload: proposal.payload, signatures: [...proposal.signatures.values()] };
     this.#proposal = undefined;
     const fresh = this.exchange.learnEpochs([signed]);

@@ -196,6 +196,54 @@ Deno.test("[2.1e] the genesis key signs a new set of issuers when those that are
   assert.equal(refused.ok ? "" : refused.error.code, "no-genesis-key");
 });
 
+Deno.test("[2.1e] one of two or three issuers is removed: the founder's genesis key stands in for its signature", () => {
+  for (const count of [2, 3]) {
+    const net = new Net(40 + count, { lan: false });
+    const others = ["b", "c"].slice(0, count - 1).map((name) => net.join(name, { as: "sclerotium" }));
+    const all = [net.founder, ...others];
+    net.world.until("all issue", () => all.every((one) => chainOf(one).issuers.length === count), 240_000);
+    net.meshed(...all);
+    const { epoch } = chainOf(net.founder);
+    const [gone, ...stay] = others as [Host, ...Host[]];
+    net.world.crash(gone);
+    // Asked of whoever stays beside the founder, where there is one.
+    net.world.ask(stay[0] ?? net.founder, { verb: "node-remove", node: "b" });
+    stay.push(net.founder);
+    net.world.until("it is out", () => stay.every((one) => chainOf(one).issuers.length === count - 1), 60_000);
+    assert.equal(chainOf(net.founder).epoch, epoch + 1);
+    const late = net.join("late", { as: "sclerotium" });
+    net.world.until(
+      "the next one comes in",
+      () => [...stay, late].every((one) => chainOf(one).issuers.length === count),
+    );
+  }
+});
+
+Deno.test("[2.1e] the genesis key stands in for nobody where it is offline, or another payload may have been signed", () => {
+  const net = new Net(44, { lan: false });
+  const others = ["b", "c", "d"].map((name) => net.join(name, { as: "sclerotium" }));
+  const all = [net.founder, ...others];
+  net.world.until("four issuers", () => all.every((one) => chainOf(one).issuers.length === 4), 240_000);
+  net.meshed(...all);
+  const { epoch } = chainOf(net.founder);
+  net.world.crash(others[1]!);
+  net.world.crash(others[2]!);
+  for (const node of ["c", "d"]) net.world.ask(net.founder, { verb: "node-remove", node });
+  net.world.run(120_000);
+  assert.equal(chainOf(net.founder).epoch, epoch, "the other three may have signed something");
+
+  const two = new Net(45, { lan: false });
+  const beta = two.join("beta", { as: "sclerotium" });
+  two.world.until("two issuers", () => [two.founder, beta].every((one) => chainOf(one).issuers.length === 2), 120_000);
+  two.world.ask(two.founder, { verb: "genesis-export", path: "stick" });
+  two.world.restart(two.founder);
+  two.meshed(two.founder, beta);
+  two.world.crash(beta);
+  two.world.ask(two.founder, { verb: "node-remove", node: "beta" });
+  two.world.run(120_000);
+  assert.equal(chainOf(two.founder).epoch, 2, "nobody can sign for the other one");
+});
+
 Deno.test("[2.1b] revocation: the removed node has no session anywhere, spreads through partitions, and is refused by name", () => {
   const net = new Net(8, { lan: false });
   const [beta, gamma, bad] = [net.join("beta"), net.join("gamma"), net.join("bad")];
