@@ -212,6 +212,8 @@ export class World {
   repeatPpm: number;
   latePpm: number;
   steps = 0;
+  /** What people asked for, in the present second and in the one before. */
+  #asked = { second: 0, now: 0, before: 0 };
   readonly #options: WorldOptions;
   readonly #agenda = new Agenda();
   readonly #trace = new Trace(160);
@@ -236,6 +238,17 @@ export class World {
   /** A number for a request of a person that nobody else has. */
   nextControlId(): number {
     return this.#nextId++;
+  }
+
+  /** How much people asked for, of any host, in the present second and in the one before. */
+  get askedLately(): number {
+    return this.#askedSince(Math.floor(this.nowMs / 1000) - 1);
+  }
+
+  /** How much was asked for from this second on, which is at most one ago. */
+  #askedSince(since: number): number {
+    const { second, now, before } = this.#asked;
+    return (second >= since ? now : 0) + (second - 1 >= since ? before : 0);
   }
 
   /** Hash over everything that happened so far. */
@@ -518,6 +531,10 @@ export class World {
     const second = Math.floor(this.nowMs / 1000);
     if (second !== host.second) [host.second, host.stepsInSecond] = [second, 0];
     host.stepsInSecond += 1;
+    if (event.type === "control") {
+      if (second !== this.#asked.second) this.#asked = { second, now: 0, before: this.#askedSince(second - 1) };
+      this.#asked.now += 1;
+    }
     host.stepsPerSecondMax = Math.max(host.stepsPerSecondMax, host.stepsInSecond);
     this.#note(`${host.name} <- ${describeEvent(event)}`, "body" in event ? event.body : undefined);
     const life = host.life;
@@ -632,6 +649,8 @@ export class World {
       const effects = flattened(group, puts);
       if (puts.size > 0) store(host, [...puts]);
       this.#carryOut(host, host.life, effects);
+      // Until now its memory was ahead of what it would come back with.
+      if (host.agent) this.#options.check?.(host);
     });
   }
 

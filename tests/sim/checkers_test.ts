@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { LOCAL } from "../../src/agent/access.ts";
+import { Checkers } from "./checkers.ts";
+import { type Host, type HostOptions, World } from "./world.ts";
+
+/** A network under the checkers: a founder, and more issuers. */
+function network(count: number, options: HostOptions = {}): { readonly world: World; readonly hosts: readonly Host[] } {
+  const checkers = new Checkers();
+  const world = checkers.world = new World({ seed: 5, latencyMs: { min: 1, max: 60 }, check: checkers.check });
+  const hosts = Array.from({ length: count }, (_, i) => world.addHost(`n${i}`, options));
+  const [founder, ...others] = hosts as [Host, ...Host[]];
+  world.boot(founder);
+  world.ask(founder, { verb: "init", name: "forest", approval: false });
+  world.run(1_000);
+  for (const host of others) {
+    const { token } = world.ask<{ readonly token: string }>(founder, {
+      verb: "invite-create",
+      uses: 1,
+      role: "sclerotium",
+    });
+    world.boot(host);
+    world.ask(host, { verb: "join", invite: token });
+  }
+  const replicas = () => founder.view.primary?.config;
+  const whole = () => replicas() && replicas()!.voters.length + replicas()!.learners.length === count;
+  world.until(`${count} replicas`, () => whole() === true, 240_000);
+  return { world, hosts };
+}
+
+function put(world: World, host: Host, value: string): void {
+  const request = { verb: "primary-put", key: "app/x", value } as const;
+  world.dispatch(host, {
+    type: "control",
+    nowMs: world.local(host),
+    controlId: world.nextControlId(),
+    request,
+    by: LOCAL,
+  });
+}
+
+Deno.test("[10.3a] checkers: what waited for its disk when a machine died has not happened", () => {
+  const { world, hosts: [founder] } = network(1, { diskMs: 40 });
+  for (let i = 0; i < 40; i++) {
+    world.restart(founder!);
+    put(world, founder!, `v${i}`);
+    world.run(1 + world.rng.below(60));
+  }
+  world.run(5_000);
+  world.ask(founder!, { verb: "primary-put", key: "app/x", value: "last" });
+});
+
+Deno.test("[10.3a] checkers: a leader with much to do does not spin, a busy loop does", () => {
+  const { world, hosts } = network(7);
+  world.run(20_000);
+  const leader = hosts.find((host) => host.view.primary?.role === "leader")!;
+  // One at a time and each at another machine, so that nothing goes along with anything else.
+  for (let i = 0; i < 150; i++) {
+    put(world, hosts[i % hosts.length]!, `v${i}`);
+    world.run(20);
+  }
+  world.run(2_000);
+  assert.ok(leader.stepsPerSecondMax > 400 + 40 * hosts.length, `${leader.stepsPerSecondMax} steps of the leader`);
+  world.run(20_000);
+  const spin = () => {
+    for (let i = 0; i < 1_000; i++) world.dispatch(leader, { type: "wake", nowMs: world.local(leader) });
+  };
+  assert.throws(spin, /SAFETY: n\d: \d+ steps in one second/);
+});
