@@ -32,6 +32,7 @@ import type { SporeTable } from "../spore/table.ts";
 import { Access, ANYONE, SELF } from "./access.ts";
 import { commandNeed, controlNeed, isMethod, METHOD_NEEDS } from "./access_table.ts";
 import { AuditHeads } from "./audit_heads.ts";
+import { TRUST_KEY } from "./agreed.ts";
 import { Agreement } from "./agreement.ts";
 import { AuthorityKeeper } from "./authority_keeper.ts";
 import { Broadcast } from "./broadcast.ts";
@@ -53,7 +54,7 @@ import { type SeedReading, Seeds, shelfOf } from "./seeds.ts";
 import { envelopeBytes, epochBytes, KEYS, type Mode, NodeState, openRow, type Put, rowValue } from "./state.ts";
 import { type EdgeView, statusOf } from "./status_view.ts";
 import type { Status } from "./status.ts";
-import { Trust } from "./trust.ts";
+import { POLICY_KEY, Trust } from "./trust.ts";
 
 /** Options of an {@linkcode Agent}. */
 export interface AgentOptions {
@@ -176,7 +177,7 @@ export class Agent {
       },
     };
     this.#trust = new Trust(this.#ctx, options.entries, {
-      agreed: (key) => this.#agreed(key),
+      agreed: (key) => this.#settled(key),
       say: (key, value, ttlMs) => void this.#latent.say(key, value, { ttlMs }),
       value: (key) => this.#latent.value(key),
       conduct: () => this.#latent.conduct,
@@ -1244,22 +1245,25 @@ export class Agent {
     agreement.facts = (facts) => this.#trust.facts(facts);
     agreement.evidence = (evidence) => this.#trust.evidence(evidence);
     agreement.certified = (certificate, table) => this.#trust.certificate(certificate, table);
-    agreement.policyClass = (key) => this.#trust.policy.classes.find(({ prefix }) => key.startsWith(prefix))?.class;
-    agreement.rule("agreed/trust", ({ spore }) => {
-      const { value } = spore.record;
-      const verdict = value !== undefined && this.#trust.checkUpdate(value, spore.author);
+    agreement.policyClass = (key) => this.#trust.classOf(key);
+    agreement.rule(TRUST_KEY, ({ spore }) => {
+      const { key, value } = spore.record;
+      const verdict = key === TRUST_KEY && value !== undefined && this.#trust.checkUpdate(value, spore.author);
       return verdict === undefined ? "later" : verdict ? "accept" : "refuse";
     });
-    agreement.rule("agreed/policy", ({ spore }) => {
-      const { value } = spore.record;
-      return value !== undefined && this.#trust.checkPolicy(value) ? "accept" : "refuse";
+    agreement.rule(POLICY_KEY, ({ spore }) => {
+      const { key, value } = spore.record;
+      // As for all that is agreed without a rule of its own, an issuer proposes it.
+      const issuer = this.#ctx.state.network!.chain!.counts(spore.envelope.signer);
+      const reads = key === POLICY_KEY && value !== undefined && this.#trust.checkPolicy(value);
+      return reads && issuer ? "accept" : "refuse";
     });
     this.#trust.agreement = {
       table: () => agreement.chain?.electorate.table,
       tableOf: (hash) => agreement.chain?.table(hash),
-      put: (key, value, done) =>
+      put: (key, value, replaces, done) =>
         agreement.operations.put(
-          { key, value, lane: "trust" },
+          { key, value, expect: replaces, lane: "trust" },
           (result) => done({ ok: result.ok, code: result.ok ? "ok" : result.code }),
         ),
     };
@@ -1277,13 +1281,6 @@ export class Agent {
     const held = this.#primary.state?.get(key)?.spore;
     const winner = this.#latent.table.get(key)?.winner;
     const heard = winner?.proof?.tier === "primary" ? winner.spore : undefined;
-    return held && heard ? (heard.record.seq > held.record.seq ? heard : held) : held ?? heard;
-  }
-
-  /** What counts under a key that is agreed on: what the replica here holds, or what was proved to this node, the newer. */
-  #agreed(key: string): Spore | undefined {
-    const held = this.#primary.state?.get(key)?.spore;
-    const heard = this.#latent.table.get(key)?.winner.spore;
     return held && heard ? (heard.record.seq > held.record.seq ? heard : held) : held ?? heard;
   }
 

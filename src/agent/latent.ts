@@ -745,7 +745,8 @@ export class Latent implements Part {
     if (!this.#partial) return true;
     if (author === this.ctx.state.nodeId) return true;
     const room = this.#table.size < LIMITS.sporesHyphaMax && this.#table.bytes < LIMITS.sporeBytesHyphaMax;
-    const wanted = HYPHA_ZONES.includes(zoneOf(key)) || this.#watchers.some(({ prefix, keeps }) => keeps && key.startsWith(prefix));
+    const wanted = HYPHA_ZONES.includes(zoneOf(key)) ||
+      this.#watchers.some(({ prefix, keeps }) => keeps && key.startsWith(prefix));
     return wanted && (room || this.#table.versions(key).length > 0);
   }
 

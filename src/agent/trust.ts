@@ -57,6 +57,7 @@ import {
   DEFAULT_POLICY,
   encodePolicy,
   may,
+  type PolicyClass,
   type Standing,
   thresholdOf,
   type TrustAction,
@@ -98,8 +99,17 @@ export interface AgreementDoor {
   table(): WeightTable | undefined;
   /** The table with this hash, where it is known. */
   tableOf(hash: Uint8Array): WeightTable | undefined;
-  /** Has a value written under an agreed key; `done` is called once. */
-  put(key: string, value: Uint8Array, done: (result: { readonly ok: boolean; readonly code: string }) => void): void;
+  /**
+   * Has a value written under an agreed key; `done` is called once.
+   *
+   * @param replaces Hash of the version that it replaces; empty for none.
+   */
+  put(
+    key: string,
+    value: Uint8Array,
+    replaces: Uint8Array,
+    done: (result: { readonly ok: boolean; readonly code: string }) => void,
+  ): void;
 }
 
 /** A proof that this node has checked. */
@@ -366,7 +376,16 @@ export class Trust implements Part {
   /** Has a policy agreed on. */
   setPolicy(policy: TrustPolicy, done: (result: { readonly ok: boolean; readonly code: string }) => void): void {
     if (!this.agreement) return done({ ok: false, code: "no-agreement" });
-    this.agreement.put(POLICY_KEY, encodePolicy(policy), done);
+    this.agreement.put(POLICY_KEY, encodePolicy(policy), this.#standingHash(POLICY_KEY), done);
+  }
+
+  /** The class of agreement that the policy asks for under a key, where it does: that of the longest prefix. */
+  classOf(key: string): PolicyClass | undefined {
+    let found: TrustPolicy["classes"][number] | undefined;
+    for (const one of this.#policy.classes) {
+      if (key.startsWith(one.prefix) && one.prefix.length >= (found?.prefix.length ?? 0)) found = one;
+    }
+    return found?.class;
   }
 
   /** Checks a policy that somebody proposes. */
@@ -635,7 +654,7 @@ export class Trust implements Part {
     this.#proposedMs = nowMs;
     this.#counts.proposed += 1;
     const { version } = this.#state;
-    door.put(TRUST_KEY, encodeTrust(update), ({ ok, code }) => {
+    door.put(TRUST_KEY, encodeTrust(update), this.#standingHash(TRUST_KEY), ({ ok, code }) => {
       if (this.#proposedMs === undefined) return;
       this.#proposedMs = undefined;
       // Applied: the record comes by itself. Until then nobody should propose the same once more.
@@ -650,6 +669,10 @@ export class Trust implements Part {
     this.#failures += 1;
     this.#notBeforeMs = ctx.nowMs + Math.min(BACKOFF_MS_MAX, RANK_MS * 2 ** Math.min(this.#failures, 8));
     ctx.log("info", "trust-not-updated", `An update of the agreed scores was not decided: ${code}`, { code });
+  }
+
+  #standingHash(key: string): Uint8Array {
+    return this.ports.agreed(key)?.hash ?? new Uint8Array(0);
   }
 
   /** The update that is due, if any. */
