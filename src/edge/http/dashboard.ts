@@ -108,6 +108,7 @@ export function mainPart(status: Status): Html {
 ${header(status)}
 <main>
 ${hero(status)}
+${incidentsCard(status)}
 ${pendingCard(status)}
 ${tiles(status)}
 <div class="grid">
@@ -190,6 +191,37 @@ function waitingItem(waiting: Waiting, nowMs: number): Html {
   return html`<li>${waiting.what} <small>since ${span(nowMs - waiting.sinceMs)}${
     waiting.nextMs === undefined ? "" : html`, tried again ${ago(waiting.nextMs, nowMs)}`
   }</small></li>`;
+}
+
+/** Incidents that nobody has acknowledged: somebody has to look. */
+function incidentsCard(status: Status): HtmlValue {
+  const { latest = [], measures = [], open = 0 } = status.incidents ?? {};
+  const shown = latest.filter((one) => one.state === "open").slice(0, 5);
+  if (shown.length === 0) return "";
+  const item = (one: typeof shown[number]) => {
+    const show = `mycelium incident show ${one.id}`;
+    const taken = measures.filter((measure) => measure.incident === one.id).map((measure) => measure.response);
+    return html`
+      <li id="i-${one.id}">
+        <p><b>${one.title}</b>${taken.map((response) =>
+          html`
+            ${badge(response, "warn")}
+          `
+        )}</p>
+        <p class="soft mono" title="${one.subject}">${shortenIds(one.subject)}</p>
+        <p class="soft">${plural(one.count, "event")}, the last ${ago(one.lastMs, status.nowMs)}</p>
+        <div class="command"><code>${show}</code>${copyButton(show)}</div>
+      </li>
+    `;
+  };
+  return html`
+    <section class="card pending" aria-labelledby="h-incidents">
+      <div class="head">
+        <h2 id="h-incidents">${plural(open, "security incident")}</h2>
+      </div>
+      <ul>${shown.map(item)}</ul>
+    </section>
+  `;
 }
 
 function pendingCard(status: Status): HtmlValue {

@@ -6,7 +6,9 @@
  */
 
 import type {
+  AgreedStatus,
   AssignmentStatus,
+  AuditStatus,
   CandidateStatus,
   CapabilityStatus,
   ComponentStatus,
@@ -16,6 +18,7 @@ import type {
   GossipStatus,
   Health,
   HistorySample,
+  IncidentsStatus,
   InviteStatus,
   JoinStage,
   MemberStatus,
@@ -312,6 +315,74 @@ const detection = object<DetectionStatus>({
   dead: list(text("Node id.")),
 }, "Failure detection: missing before this node is a member.");
 
+const incidents = object<IncidentsStatus>({
+  open: count("Incidents that nobody has acknowledged."),
+  acknowledged: count("Incidents that a person knows of and that are not over."),
+  dryRun: bool("Whether responses beyond the alert are only told of."),
+  measures: list(
+    object<IncidentsStatus["measures"][number]>({
+      incident: count("Number of the incident."),
+      response: choice<IncidentsStatus["measures"][number]["response"]>({
+        alert: true,
+        throttle: true,
+        quarantine: true,
+        revoke: true,
+      }),
+      subject: text("To whom: node:…, address:… or principal:…."),
+      untilMs: time("When it ends."),
+    }),
+    "Responses in force, at most 64.",
+  ),
+  latest: list(
+    object<IncidentsStatus["latest"][number]>({
+      id: count("Number on this node."),
+      rule: text("Rule that found it."),
+      title: text("What the rule finds."),
+      severity: text("info, warning or critical."),
+      state: text("open or acknowledged."),
+      subject: text("Whom it is about."),
+      count: count("Events so far."),
+      firstMs: time("First event."),
+      lastMs: time("Last event."),
+      detail: text("What happened last."),
+    }),
+    "Those that are not closed, the latest first, at most 16.",
+  ),
+  opened: numbers("Incidents since the start, by rule."),
+  throttled: count("Calls that were held up, since the start."),
+}, "Security incidents that this node has found.");
+
+const audit = object<AuditStatus>({
+  last: count("Number of the last entry."),
+  sealedTo: count("Entries up to this one are signed."),
+  kept: count("First entry on the disk."),
+  waiting: count("Entries that the disk has not taken yet."),
+  lost: count("Entries that were lost in this run."),
+  publishedTo: optional(count("Last seal that the network was told of; missing while a newer one is not.")),
+  watched: count("Logs of other nodes that this one watches."),
+}, "The audit log of this node.");
+
+const agreed = object<AgreedStatus>({
+  keys: count("Keys under agreed/ that this node knows of."),
+  shown: count("Of them, shown by a certificate that this node has verified from the founder's key."),
+  decided: count("Decisions of records that were seen here."),
+  waiting: count("Of them, not yet where this node looks."),
+  late: count("Of them, not there after a minute: overtaken, refused or held up."),
+  mismatches: count("Records that stand and were not decided, since the start."),
+  recent: list(object<AgreedStatus["recent"][number]>({
+    kind: choice<AgreedStatus["recent"][number]["kind"]>(
+      { "latent-differs": true, "decided-otherwise": true, "unshown": true },
+      "The Latent Spore differs from the replica; another record stands than was decided; no certificate shows it.",
+    ),
+    key: text("Key of the record."),
+    found: text("Hash of what stands, hexadecimal."),
+    expected: optional(text("Hash of what should.")),
+    index: count("Place in the log."),
+    atMs: time("When it was found."),
+    by: list(text("Node id of who has signed that it stands.")),
+  }, "A record that stands and was not decided.")),
+}, "Whether what stands under agreed/ is what was decided: missing before this node is a member.");
+
 const trust = object<TrustStatus>({
   version: count("Version of the agreed scores; 0 before the first update."),
   atMs: time("Time to which the agreed scores have decayed."),
@@ -483,6 +554,9 @@ const status: Schema<Status> = object<Status>({
   gossip: optional(gossip),
   detection: optional(detection),
   trust: optional(trust),
+  agreed: optional(agreed),
+  incidents: optional(incidents),
+  audit: optional(audit),
   primary: optional(primary),
   seeds: optional(seeds),
   health: object<Status["health"]>({

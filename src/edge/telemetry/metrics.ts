@@ -84,6 +84,8 @@ export function renderMetrics(status: Status, extra?: (out: Exposition) => void)
   sporeMetrics(out, status);
   detectionMetrics(out, status);
   trustMetrics(out, status);
+  agreedMetrics(out, status);
+  securityMetrics(out, status);
   primaryMetrics(out, status);
   gossipMetrics(out, status);
   seedMetrics(out, status);
@@ -243,6 +245,50 @@ function detectionMetrics(out: Exposition, status: Status): void {
   out.gauge("mycelium_detection_watched", "Members that are probed from here.", detection.watched);
   out.counter("mycelium_detection_probes_total", "Probes of other members.", detection.probes);
   out.counter("mycelium_detection_refuted_total", "Suspicions of this node that it refuted.", detection.refuted);
+}
+
+function securityMetrics(out: Exposition, status: Status): void {
+  const { incidents, audit } = status;
+  if (incidents) {
+    out.family("mycelium_incidents", "gauge", "Security incidents that are not closed, by state.", [
+      [{ state: "open" }, incidents.open],
+      [{ state: "acknowledged" }, incidents.acknowledged],
+    ]);
+    out.family(
+      "mycelium_incidents_total",
+      "counter",
+      "Security incidents since the start, by rule.",
+      Object.entries(incidents.opened).map(([rule, found]) => [{ rule }, found] as const),
+    );
+    out.family(
+      "mycelium_incident_measures",
+      "gauge",
+      "Responses to incidents that are in force.",
+      (["throttle", "quarantine"] as const).map((response) =>
+        [{ response }, incidents.measures.filter((one) => one.response === response).length] as const
+      ),
+    );
+    out.counter("mycelium_throttled_calls_total", "Calls that were held up by a response.", incidents.throttled);
+  }
+  if (!audit) return;
+  out.counter("mycelium_audit_entries_total", "Number of the last entry of the audit log.", audit.last);
+  out.gauge(
+    "mycelium_audit_unsealed",
+    "Entries of the audit log that are not signed yet.",
+    audit.last - audit.sealedTo,
+  );
+  out.gauge("mycelium_audit_waiting", "Entries that the disk has not taken yet.", audit.waiting);
+  out.counter("mycelium_audit_lost_total", "Entries that were lost in this run.", audit.lost);
+}
+
+function agreedMetrics(out: Exposition, { agreed }: Status): void {
+  if (!agreed) return;
+  out.gauge("mycelium_agreed_keys", "Keys under agreed/ that this node knows of.", agreed.keys);
+  out.gauge("mycelium_agreed_shown", "Of them, shown by a certificate that this node has verified.", agreed.shown);
+  out.gauge("mycelium_agreed_waiting", "Decisions that do not stand yet where this node looks.", agreed.waiting);
+  out.counter("mycelium_agreed_decided_total", "Decisions of records that were seen here.", agreed.decided);
+  out.counter("mycelium_agreed_late_total", "Decisions that did not stand after a minute.", agreed.late);
+  out.counter("mycelium_agreed_mismatches_total", "Records that stand and were not decided.", agreed.mismatches);
 }
 
 function trustMetrics(out: Exposition, status: Status): void {
