@@ -14,6 +14,7 @@ import { type CborValue, decodeCbor, encodeCbor, record, WireError } from "../co
 import { keyPairFromSeed } from "../core/crypto.ts";
 import { readEnvelope } from "../core/envelope.ts";
 import { formatAddress, nodeIdOf, parseAddress, publicKeyOf, shortNodeId } from "../core/ids.ts";
+import { LIMITS } from "../core/limits.ts";
 import type { Entropy, Rng } from "../core/rng.ts";
 import type { Subject } from "../access/decide.ts";
 import type { IncidentSettings } from "../access/incidents.ts";
@@ -54,6 +55,7 @@ import { type SeedReading, Seeds, shelfOf } from "./seeds.ts";
 import { envelopeBytes, epochBytes, KEYS, type Mode, NodeState, openRow, type Put, rowValue } from "./state.ts";
 import { type EdgeView, statusOf } from "./status_view.ts";
 import type { Status } from "./status.ts";
+import { AgreedRecords } from "./agreed_records.ts";
 import { POLICY_KEY, Trust } from "./trust.ts";
 
 /** Options of an {@linkcode Agent}. */
@@ -103,6 +105,7 @@ export class Agent {
   readonly #detector: Detector;
   readonly #latent: Latent;
   readonly #seeds: Seeds;
+  readonly #records: AgreedRecords;
   readonly #trust: Trust;
   readonly #incidents: IncidentKeeper;
   readonly #heads: AuditHeads;
@@ -215,6 +218,14 @@ export class Agent {
       publish: (body) => this.#broadcast.publish("agreement", body),
     });
     this.#broadcast.handle("agreement", (from, body) => this.#agreement.heard(from, body));
+    this.#records = new AgreedRecords(this.#ctx, {
+      state: () => this.#primary.state,
+      law: () => this.#primary.law,
+      latent: () =>
+        this.#latent.table.list("agreed/", { max: LIMITS.agreedKeysMax + 1 })
+          .map(({ key, winner }) => ({ key, spore: winner.spore, proof: winner.proof })),
+    });
+    this.#latent.watch("agreed/", () => this.#records.changed());
     this.#joinAgreement();
     this.#parts = [
       this.#incidents,
@@ -226,6 +237,7 @@ export class Agent {
       this.#seeds,
       this.#primary,
       this.#agreement,
+      this.#records,
       this.#trust,
     ];
     this.#served = new Map(this.#parts.flatMap((part) => part.methods.map((method) => [method, part])));
@@ -362,6 +374,7 @@ export class Agent {
           spores: this.#latent.status(),
           primary: this.#primary.status(),
           agreement: this.#agreement.status(),
+          agreed: this.#records.status(),
           gossip: this.#broadcast.status(),
           trust: this.#trust.status(),
         }
@@ -1244,6 +1257,7 @@ export class Agent {
     agreement.weigh = (electors, nowMs) => this.#trust.weigh(electors, nowMs).map((one) => one.weightPpm);
     agreement.facts = (facts) => this.#trust.facts(facts);
     agreement.evidence = (evidence) => this.#trust.evidence(evidence);
+    agreement.taken = (decision) => this.#records.decided(decision);
     agreement.certified = (certificate, table) => this.#trust.certificate(certificate, table);
     agreement.policyClass = (key) => this.#trust.classOf(key);
     agreement.rule(TRUST_KEY, ({ spore }) => {

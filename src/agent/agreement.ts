@@ -103,6 +103,8 @@ export class Agreement implements Part {
     () => {};
   /** A decision is proved, by whomever it was made. */
   certified: (certificate: Certificate, table: WeightTable) => void = () => {};
+  /** Something was decided and verified here, once. */
+  taken: (decision: Decision) => void = () => {};
   /** Somebody has done what he must not: it can be shown. */
   evidence: (evidence: Evidence, table: WeightTable | undefined) => void = () => {};
   /** Raises what a key asks for. */
@@ -637,6 +639,7 @@ export class Agreement implements Part {
 
   #take(decision: Decision, name: string): void {
     const ctx = this.#ctx;
+    this.taken(decision);
     this.#told.add(name);
     if (this.#told.size > 1_024) this.#told.delete(this.#told.keys().next().value!);
     if ("certificate" in decision) {

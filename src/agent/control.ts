@@ -25,6 +25,7 @@ import { KEY_CHARS_MAX } from "../spore/keys.ts";
 import { RECORD_LIFE_MS_MAX, VALUE_BYTES_MAX } from "../spore/record.ts";
 import { ACCESS_READERS, type AccessRequest } from "./access_requests.ts";
 import { AUDIT_READERS, type AuditRequest, INCIDENT_READERS, type IncidentRequest } from "./incident_requests.ts";
+import { AGREED_READERS, type AgreedRequest } from "./agreed_requests.ts";
 import { AGREEMENT_READERS, type AgreementRequest } from "./agreement_requests.ts";
 import type { SporeRequest } from "./latent.ts";
 import type { PrimaryRequest } from "./primary_console.ts";
@@ -42,6 +43,7 @@ export type PartRequest =
   | PrimaryRequest
   | AccessRequest
   | TrustRequest
+  | AgreedRequest
   | AgreementRequest
   | AuditRequest
   | IncidentRequest;
@@ -106,6 +108,7 @@ const base64 = text(Math.ceil(LIMITS.recordBytesMax * 4 / 3) + 4, /^[A-Za-z0-9_-
 const VERBS: { readonly [V in ControlRequest["verb"]]: Reader<unknown> } = {
   ...ACCESS_READERS,
   ...TRUST_READERS,
+  ...AGREED_READERS,
   ...AGREEMENT_READERS,
   ...AUDIT_READERS,
   ...INCIDENT_READERS,

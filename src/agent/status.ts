@@ -12,6 +12,7 @@ import type { Stage } from "../bootstrap/join_machine.ts";
 import type { Capabilities } from "../core/capabilities.ts";
 import type { Role } from "../core/roles.ts";
 import type { Tier } from "../spore/proof.ts";
+import type { AgreedCounts, AgreedMismatch } from "./agreed_watch.ts";
 
 /** Stages of joining; `verified` is where a node wants to be. */
 export type JoinStage = Stage;
@@ -301,6 +302,12 @@ export interface SeedStatus {
   readonly sources: readonly SeedSourceStatus[];
   /** Files, servers and commands that are published to. */
   readonly targets: readonly SeedTargetStatus[];
+}
+
+/** Whether what stands under `agreed/` is what was decided, as this node sees it. */
+export interface AgreedStatus extends AgreedCounts {
+  /** What is not, the last ones, oldest first. */
+  readonly recent: readonly AgreedMismatch[];
 }
 
 /** This node's part in the Primary Spore. */
@@ -608,6 +615,7 @@ export interface Status {
   readonly detection?: DetectionStatus;
   readonly trust?: TrustStatus;
   readonly agreement?: AgreementStatus;
+  readonly agreed?: AgreedStatus;
   readonly incidents?: IncidentsStatus;
   readonly audit?: AuditStatus;
   readonly config: { readonly version: number; readonly tryUntilMs?: number };

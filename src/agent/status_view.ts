@@ -14,6 +14,7 @@ import type { Member } from "../membership/table.ts";
 import type { Context } from "./context.ts";
 import type { Registrar } from "./registrar.ts";
 import type {
+  AgreedStatus,
   AgreementStatus,
   AuditStatus,
   ComponentStatus,
@@ -64,6 +65,7 @@ export interface StatusInput {
   readonly detection: DetectionStatus | undefined;
   readonly trust?: TrustStatus;
   readonly agreement?: AgreementStatus | undefined;
+  readonly agreed?: AgreedStatus;
   readonly incidents?: IncidentsStatus;
   readonly auditHeads?: { readonly published: AuditHead | undefined; readonly watched: number };
 }
@@ -180,6 +182,7 @@ export function statusOf(input: StatusInput): Status {
     ...(network && input.detection ? { detection: input.detection } : {}),
     ...(network && input.trust ? { trust: input.trust } : {}),
     ...(network && input.agreement ? { agreement: input.agreement } : {}),
+    ...(network && input.agreed ? { agreed: input.agreed } : {}),
     ...(input.incidents ? { incidents: input.incidents } : {}),
     ...(edge.audit
       ? {
