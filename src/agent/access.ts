@@ -10,8 +10,19 @@
 
 import { toBase64Url, toHex } from "../core/bytes.ts";
 import { bool, bytes, decodeAs, encodeCbor, record, WireError } from "../core/codec.ts";
+import { type Envelope, sealEnvelope } from "../core/envelope.ts";
 import { LIMITS } from "../core/limits.ts";
 import { type Binding, type BoundSubject, decodeBinding, encodeBinding } from "../access/bindings.ts";
+import {
+  CHANGE_TYPE,
+  changeValue,
+  decodeChange,
+  encodeChange,
+  judgeChange,
+  maySign,
+  policyChange,
+  type ProposedRecord,
+} from "../access/change.ts";
 import { decide, type Decision, describeNeed, type Need, type Subject } from "../access/decide.ts";
 import { formatGrant, parseGrant } from "../access/permission.ts";
 import { AccessPolicy, BINDING_PREFIX, ROLE_PREFIX } from "../access/policy.ts";
@@ -32,7 +43,6 @@ import type { Method } from "./access_table.ts";
 import { type Context, DEFERRED, Refusal } from "./context.ts";
 import type { ControlRequest } from "./control.ts";
 import type { Part } from "./part.ts";
-import type { Put } from "./state.ts";
 
 /** The node's own work, and that of the program around it. */
 export const SELF: Subject = { kind: "self", id: "", name: "this node", secondFactor: "none" };
@@ -74,14 +84,19 @@ export type AuthenticationRefusal = SessionRefusal | "token-invalid" | "second-f
 /** Where roles and bindings are changed for the whole network. */
 export interface PolicyRecords {
   /**
-   * Has a record changed by agreement; `undefined` deletes. `done` is called once, now or in a later step, with the reason
-   * where it was not.
+   * Has a record changed by agreement; without `value` it is deleted. `done` is called once, now or in a later step, with
+   * the reason where it was not.
+   *
+   * @param change `proof`: the operator's signature that voters want to see.
    */
   write(
-    key: string,
-    value: Uint8Array | undefined,
+    change: { readonly key: string; readonly value: Uint8Array | undefined; readonly proof: Envelope },
     done: (refusal: { readonly code: string; readonly message: string; readonly cure: string } | undefined) => void,
   ): void;
+  /** What is agreed on under a key; a deleted one has no value. */
+  current(key: string): { readonly value: Uint8Array | undefined; readonly issuedMs: number } | undefined;
+  /** Keys under a prefix. */
+  keys(prefix: string): readonly string[];
 }
 
 const VERBS: { readonly [V in AccessRequest["verb"]]: true } = {
@@ -100,10 +115,10 @@ const VERBS: { readonly [V in AccessRequest["verb"]]: true } = {
   "role-bind": true,
   "role-unbind": true,
   "binding-list": true,
+  "access-submit": true,
 };
 
 /** Keys of the store. */
-const RECORD = "access/";
 const FACTOR = "secret/totp-";
 
 const readFactor = record({ s: bytes({ length: TOTP_SECRET_BYTES }), c: bool });
@@ -122,7 +137,7 @@ export class Access implements Part {
   readonly policy: AccessPolicy = new AccessPolicy();
   readonly sessions: Sessions;
   readonly factors: SecondFactors = new SecondFactors();
-  /** Where changes go; while it is missing they are kept on this node alone. */
+  /** Where the policy is agreed on; set by the agent. */
   records: PolicyRecords | undefined;
   readonly #ctx: Context;
   readonly #entries: ReadonlyMap<string, Uint8Array>;
@@ -131,8 +146,6 @@ export class Access implements Part {
   #notes: (() => void)[] = [];
   readonly #denials = new Map<string, number>();
   #founder: Uint8Array | undefined;
-  /** Records of this node alone, by key. */
-  readonly #own = new Map<string, Uint8Array>();
   #nowMs = 0;
 
   /** @param entries The store: what is in it counts from {@linkcode begin} on. */
@@ -145,10 +158,6 @@ export class Access implements Part {
   /** Takes in what the store holds, once the time is known. */
   begin(): void {
     for (const [key, value] of this.#entries) {
-      if (key.startsWith(RECORD)) {
-        this.#own.set(key.slice(RECORD.length), value);
-        this.#take(key.slice(RECORD.length), value);
-      }
       if (key.startsWith(FACTOR)) this.#takeFactor(key, value);
     }
   }
@@ -383,10 +392,9 @@ export class Access implements Part {
           throw new Refusal("not-allowed", `Cannot delete role "${request.role}": it is built in`);
         }
         if (!this.policy.role(request.role)) throw unknown("role", request.role);
-        return this.#write(controlId, `${ROLE_PREFIX}${request.role}`, undefined, {
-          role: request.role,
-          deleted: true,
-        });
+        const key = `${ROLE_PREFIX}${request.role}`;
+        const wanted = { key, value: undefined, ...preparing(request) };
+        return this.#write(controlId, wanted, { role: request.role, deleted: true });
       }
       case "binding-list":
         return {
@@ -400,8 +408,11 @@ export class Access implements Part {
         const binding = this.policy.binding(request.binding);
         if (!binding) throw unknown("binding", request.binding);
         const done = { binding: request.binding, role: binding.role, deleted: true };
-        return this.#write(controlId, `${BINDING_PREFIX}${request.binding}`, undefined, done);
+        const key = `${BINDING_PREFIX}${request.binding}`;
+        return this.#write(controlId, { key, value: undefined, ...preparing(request) }, done);
       }
+      case "access-submit":
+        return this.#submitSigned(controlId, request);
       default:
         return request satisfies never;
     }
@@ -545,7 +556,11 @@ export class Access implements Part {
     const role = { name: request.role, description: request.description ?? "", grants };
     const value = encodeRole(role);
     decodeRole(role.name, value);
-    return this.#write(controlId, `${ROLE_PREFIX}${role.name}`, value, this.#shown(role));
+    return this.#write(
+      controlId,
+      { key: `${ROLE_PREFIX}${role.name}`, value, ...preparing(request) },
+      this.#shown(role),
+    );
   }
 
   #bind(controlId: number, request: AccessRequest & { readonly verb: "role-bind" }): unknown {
@@ -580,36 +595,92 @@ export class Access implements Part {
     const value = encodeBinding(binding);
     // Read as every node will read it: what counts as nothing there must not look like done here.
     decodeBinding(binding.name, value);
-    return this.#write(controlId, `${BINDING_PREFIX}${binding.name}`, value, shownBinding(binding));
+    return this.#write(
+      controlId,
+      { key: `${BINDING_PREFIX}${binding.name}`, value, ...preparing(request) },
+      shownBinding(binding),
+    );
   }
 
-  /** Changes a record, by agreement where there is one. */
-  #write(controlId: number, key: string, value: Uint8Array | undefined, answer: object): unknown {
-    const ctx = this.#ctx;
-    this.#needPlace();
-    const by = idOf(ctx.by);
-    const detail = `${key} ${value ? "set" : "deleted"}`;
-    if (!this.records) {
-      if (value) this.#own.set(key, value);
-      else this.#own.delete(key);
-      this.#take(key, value);
-      ctx.persist([[RECORD + key, value ?? null]]);
-      ctx.audit("policy-changed", by, `${detail}, on this node alone`);
-      return { ...answer, agreed: false };
+  /** Changes a record by agreement, or says what is to be signed for it. */
+  #write(
+    controlId: number,
+    wanted: { readonly key: string; readonly value: Uint8Array | undefined; readonly prepare?: boolean },
+    answer: object,
+  ): unknown {
+    const { state, nowMs } = this.#ctx;
+    const { networkId } = this.#needPlace();
+    const { key, value } = wanted;
+    // Clocks differ: a change is dated behind what it replaces.
+    const issuedMs = Math.max(nowMs, (this.records?.current(key)?.issuedMs ?? 0) + 1);
+    const change = policyChange(key, value, issuedMs);
+    if (wanted.prepare) {
+      return {
+        change: toBase64Url(encodeChange(change)),
+        ...(value ? { value: toBase64Url(value) } : {}),
+        networkId: toHex(networkId),
+      };
     }
-    this.records.write(key, value, (refused) => {
-      if (!refused) ctx.audit("policy-changed", by, detail);
-      const result = refused
-        ? { ok: false, error: refused } as const
-        : { ok: true, value: { ...answer, agreed: true } } as const;
+    const pair = state.operatorPair;
+    if (!pair || !maySign(toHex(pair.publicKey), this.policy, nowMs)) {
+      throw new Refusal(
+        "no-operator-key",
+        "Cannot change the policy: an operator has to sign it, and this node holds no key of one who may",
+        "Sign it with your own: add --key FILE or --ssh-agent",
+      );
+    }
+    const proof = sealEnvelope(changeValue(change), { type: CHANGE_TYPE, networkId, signer: pair });
+    return this.#submit(controlId, { key, value, proof }, answer);
+  }
+
+  /** Has a change agreed on that an operator has signed elsewhere. */
+  #submitSigned(controlId: number, request: AccessRequest & { readonly verb: "access-submit" }): unknown {
+    const { networkId } = this.#needPlace();
+    const { change: payload, value, signer, signature } = request;
+    const { key } = decodeChange(payload);
+    const proof: Envelope = { type: CHANGE_TYPE, payload, signer, signature };
+    const proposed = { key, value, issuedMs: this.#ctx.nowMs, currentMs: this.records?.current(key)?.issuedMs };
+    if (judgeChange(proposed, [proof], { networkId, policy: this.policy }) !== "accept") {
+      throw new Refusal(
+        "signature-invalid",
+        `Cannot change "${key}": the change is not signed by one who may, is too old, or is of another value`,
+        "Try again; an operator who may has access.write: mycelium role list",
+      );
+    }
+    return this.#submit(controlId, { key, value, proof }, { key, ...(value ? {} : { deleted: true }) });
+  }
+
+  #submit(
+    controlId: number,
+    change: { readonly key: string; readonly value: Uint8Array | undefined; readonly proof: Envelope },
+    answer: object,
+  ): unknown {
+    const ctx = this.#ctx;
+    const by = idOf(ctx.by);
+    if (!this.records) throw new Refusal("unavailable", "Cannot change the policy: nothing can be agreed on here");
+    this.records.write(change, (refused) => {
+      if (!refused) {
+        ctx.audit("policy-changed", by, `${change.key} ${change.value ? "set" : "deleted"}`);
+        // The record comes back as any other; who asked must not have to wait for that.
+        this.#take(change.key, change.value);
+      }
+      const result = refused ? { ok: false, error: refused } as const : { ok: true, value: answer } as const;
       ctx.emit({ type: "control-reply", controlId, result });
     });
     return DEFERRED;
   }
 
-  /** Takes in a record that the network has agreed on; `undefined`: it is gone. */
-  agreed(key: string, value: Uint8Array | undefined): void {
-    this.#take(key, value);
+  /** What a voter says of a record of the policy. */
+  judge(proposed: ProposedRecord, proofs: readonly Envelope[]): "accept" | "refuse" | "later" {
+    const place = this.#place();
+    if (!place) return "later";
+    this.#time(this.#ctx.nowMs);
+    return judgeChange(proposed, proofs, { networkId: place.networkId, policy: this.policy });
+  }
+
+  /** A record of the policy has changed. */
+  changed(key: string): void {
+    this.#take(key, this.records?.current(key)?.value);
   }
 
   #take(key: string, value: Uint8Array | undefined): void {
@@ -649,11 +720,14 @@ export class Access implements Part {
     throw new Refusal("unknown-method", `no method "${method}"`);
   }
 
-  start(): void {}
+  start(): void {
+    for (const prefix of [ROLE_PREFIX, BINDING_PREFIX]) {
+      for (const key of this.records?.keys(prefix) ?? []) this.changed(key);
+    }
+  }
 
   keys(): readonly string[] {
     return [
-      ...[...this.#own.keys()].map((key) => RECORD + key),
       ...this.factors.subjects().map((one) => FACTOR + factorName(one)),
     ];
   }
@@ -662,7 +736,6 @@ export class Access implements Part {
     this.policy.clear();
     this.sessions.clear();
     this.factors.clear();
-    this.#own.clear();
     this.#founder = undefined;
   }
 
@@ -742,6 +815,10 @@ export function idOf(subject: Subject): string {
 function factorOf(subject: Subject): string | undefined {
   if (subject.kind === "local") return "local";
   return subject.kind === "operator" ? `operator:${subject.id}` : undefined;
+}
+
+function preparing(request: { readonly prepare?: boolean }): { readonly prepare?: boolean } {
+  return request.prepare ? { prepare: true } : {};
 }
 
 function shownBinding(one: Binding): object {

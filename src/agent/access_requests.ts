@@ -4,12 +4,13 @@
  * @module
  */
 
-import { array, oneOf, optional, type Reader, record, text, uint, WireError } from "../core/codec.ts";
+import { array, bool, oneOf, optional, type Reader, record, text, uint, WireError } from "../core/codec.ts";
 import { fromBase64Url, fromHex } from "../core/bytes.ts";
 import { LIMITS } from "../core/limits.ts";
 import { formatGrant, readGrant } from "../access/permission.ts";
 import { SESSION_MS_MAX } from "../access/sessions.ts";
 import { SERVICE_NAME } from "../access/bindings.ts";
+import { VALUE_BYTES_MAX } from "../spore/record.ts";
 
 /** Longest life of a binding: ten years. */
 const BINDING_MS_MAX = 10 * 366 * 86_400_000;
@@ -43,8 +44,9 @@ export type AccessRequest =
     readonly role: string;
     readonly description?: string;
     readonly grants: readonly string[];
+    readonly prepare?: boolean;
   }
-  | { readonly verb: "role-delete"; readonly role: string }
+  | { readonly verb: "role-delete"; readonly role: string; readonly prepare?: boolean }
   | { readonly verb: "binding-list"; readonly kind?: "operator" | "service" | "node" }
   | {
     readonly verb: "role-bind";
@@ -55,8 +57,19 @@ export type AccessRequest =
     readonly token?: { readonly id: string; readonly hash: Uint8Array; readonly service: string };
     readonly node?: string;
     readonly ttlMs?: number;
+    /** Only say what is to be signed: it is sent back with `access-submit`. */
+    readonly prepare?: boolean;
   }
-  | { readonly verb: "role-unbind"; readonly binding: string };
+  | { readonly verb: "role-unbind"; readonly binding: string; readonly prepare?: boolean }
+  | {
+    readonly verb: "access-submit";
+    /** As `prepare` gave it. */
+    readonly change: Uint8Array;
+    /** Missing: the record is deleted. */
+    readonly value?: Uint8Array;
+    readonly signer: Uint8Array;
+    readonly signature: Uint8Array;
+  };
 
 /** Bytes as Base64url text, or as they are where the request does not come as JSON. */
 function base64Bytes(length: number): Reader<Uint8Array> {
@@ -64,6 +77,14 @@ function base64Bytes(length: number): Reader<Uint8Array> {
     const read = typeof value === "string" && value.length <= 2 * length ? fromBase64Url(value) : value;
     if (read instanceof Uint8Array && read.length === length) return read;
     throw new WireError(`Cannot read ${path}: wanted ${length} bytes in Base64url`);
+  };
+}
+
+function base64Max(max: number): Reader<Uint8Array> {
+  return (value, path) => {
+    const read = typeof value === "string" && value.length <= 2 * max ? fromBase64Url(value) : value;
+    if (read instanceof Uint8Array && read.length <= max) return read;
+    throw new WireError(`Cannot read ${path}: wanted at most ${max} bytes in Base64url`);
   };
 }
 
@@ -98,8 +119,9 @@ export const ACCESS_READERS: { readonly [V in AccessRequest["verb"]]: Reader<unk
     role: name,
     description: optional(text(200)),
     grants: array((value, path) => formatGrant(readGrant(value, path)), LIMITS.accessGrantsMax),
+    prepare: optional(bool),
   }),
-  "role-delete": record({ role: name }),
+  "role-delete": record({ role: name, prepare: optional(bool) }),
   "binding-list": record({ kind: optional(oneOf(["operator", "service", "node"])) }),
   "role-bind": record({
     binding: name,
@@ -112,6 +134,13 @@ export const ACCESS_READERS: { readonly [V in AccessRequest["verb"]]: Reader<unk
     })),
     node: optional(text(128)),
     ttlMs: optional(uint(BINDING_MS_MAX, 1_000)),
+    prepare: optional(bool),
   }),
-  "role-unbind": record({ binding: name }),
+  "role-unbind": record({ binding: name, prepare: optional(bool) }),
+  "access-submit": record({
+    change: base64Max(512),
+    value: optional(base64Max(VALUE_BYTES_MAX)),
+    signer: base64Bytes(32),
+    signature: base64Bytes(64),
+  }),
 };

@@ -47,6 +47,8 @@ const danger = (permission: Permission): Need => ({ permission, danger: true });
 /** Dangerous, unless it only says what would happen. */
 const dangerUnlessDry = (permission: Permission) => (request: { readonly dryRun?: boolean }): Need =>
   request.dryRun ? need(permission) : danger(permission);
+const dangerUnlessPrepared = (request: { readonly prepare?: boolean }): Need =>
+  request.prepare ? need("access.write") : danger("access.write");
 const onKey = (permission: Permission) => (request: { readonly key: string }): Need => ({
   permission,
   resource: request.key,
@@ -150,10 +152,11 @@ export const CONTROL_NEEDS: {
   "factor-remove": (request) => danger(request.subject === undefined ? "access.self" : "access.write"),
   "role-list": need("access.read"),
   "role-show": need("access.read"),
-  "role-create": danger("access.write"),
-  "role-delete": danger("access.write"),
-  "role-bind": danger("access.write"),
-  "role-unbind": danger("access.write"),
+  "role-create": dangerUnlessPrepared,
+  "role-delete": dangerUnlessPrepared,
+  "role-bind": dangerUnlessPrepared,
+  "role-unbind": dangerUnlessPrepared,
+  "access-submit": danger("access.write"),
   "binding-list": need("access.read"),
   "audit-heads": need("audit.read"),
   "incident-list": need("incident.read"),

@@ -17,6 +17,7 @@ import { formatAddress, nodeIdOf, parseAddress, publicKeyOf, shortNodeId } from 
 import { LIMITS } from "../core/limits.ts";
 import type { Entropy, Rng } from "../core/rng.ts";
 import type { Subject } from "../access/decide.ts";
+import { BINDING_PREFIX, ROLE_PREFIX } from "../access/policy.ts";
 import type { IncidentSettings } from "../access/incidents.ts";
 import { AUTHORITY, type Candidate, CandidateSet, NEVER_MS } from "../bootstrap/candidates.ts";
 import { JoinMachine, type Stage } from "../bootstrap/join_machine.ts";
@@ -1281,10 +1282,19 @@ export class Agent {
           (result) => done({ ok: result.ok, code: result.ok ? "ok" : result.code }),
         ),
     };
+    for (const prefix of [ROLE_PREFIX, BINDING_PREFIX]) {
+      agreement.rule(prefix, ({ put, spore, current }) => {
+        const { key, value, issuedMs } = spore.record;
+        return this.#access.judge({ key, value, issuedMs, currentMs: current?.record.issuedMs }, put.proofs);
+      });
+      this.#latent.watch(prefix, (key) => this.#access.changed(key));
+    }
     this.#access.records = {
-      write: (key, value, done) =>
+      current: (key) => this.#settled(key)?.record,
+      keys: (prefix) => this.#latent.table.keys(prefix),
+      write: ({ key, value, proof }, done) =>
         agreement.operations.put(
-          { key, value, lane: "access" },
+          { key, value, proofs: [proof], lane: "access" },
           (result) => done(result.ok ? undefined : { code: result.code, message: result.message, cure: "" }),
         ),
     };

@@ -57,7 +57,7 @@ export function sealEnvelope(
       `Cannot seal record "${options.type}": ${payload.length} bytes, at most ${LIMITS.recordBytesMax}`,
     );
   }
-  const signature = signBytes(options.signer, signedBytes(options.networkId, options.type, payload));
+  const signature = signBytes(options.signer, signedMessage(options.networkId, options.type, payload));
   return { type: options.type, payload, signer: options.signer.publicKey, signature };
 }
 
@@ -73,7 +73,7 @@ export function openEnvelope<T>(
   if (envelope.type !== options.type) {
     throw new WireError(`Cannot open record "${envelope.type}": wanted type "${options.type}"`);
   }
-  const message = signedBytes(options.networkId, envelope.type, envelope.payload);
+  const message = signedMessage(options.networkId, envelope.type, envelope.payload);
   if (!verifySignature(envelope.signer, message, envelope.signature)) {
     throw new WireError(`Cannot open record "${envelope.type}": its signature is not valid in this network`);
   }
@@ -84,7 +84,7 @@ export function openEnvelope<T>(
 export function isSigned(envelope: Envelope, networkId: Uint8Array): boolean {
   return verifySignature(
     envelope.signer,
-    signedBytes(networkId, envelope.type, envelope.payload),
+    signedMessage(networkId, envelope.type, envelope.payload),
     envelope.signature,
   );
 }
@@ -94,6 +94,7 @@ export function envelopeHash(envelope: Envelope): Uint8Array {
   return hashParts("mycelium/envelope/v1", utf8(envelope.type), envelope.payload, envelope.signer);
 }
 
-function signedBytes(networkId: Uint8Array, type: string, payload: Uint8Array): Uint8Array {
+/** What the signer of an envelope signs, 32 bytes: for keys that lie elsewhere. */
+export function signedMessage(networkId: Uint8Array, type: string, payload: Uint8Array): Uint8Array {
   return hashParts("mycelium/record/v1", networkId, utf8(type), payload);
 }

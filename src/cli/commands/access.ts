@@ -3,11 +3,17 @@
 import { randomBytes } from "node:crypto";
 import type { Command } from "commander";
 import { resolve } from "node:path";
-import { fromBase64Url, toBase64Url, toHex, utf8 } from "../../core/bytes.ts";
+import { equalBytes, fromBase64Url, toBase64Url, toHex, utf8 } from "../../core/bytes.ts";
+import { WireError } from "../../core/codec.ts";
+import { type BoundSubject, decodeBinding } from "../../access/bindings.ts";
+import { changeMessage, decodeChange, policyChange } from "../../access/change.ts";
+import { formatGrant } from "../../access/permission.ts";
+import { BINDING_PREFIX, ROLE_PREFIX } from "../../access/policy.ts";
 import { keyPairFromSeed } from "../../core/crypto.ts";
 import { loginMessage, SESSION_MS, SESSION_MS_MAX } from "../../access/sessions.ts";
 import { formatToken, makeToken, tokenHash } from "../../access/tokens.ts";
-import { GIVEN_ROLES } from "../../access/roles.ts";
+import { decodeRole, GIVEN_ROLES } from "../../access/roles.ts";
+import type { ControlClient } from "../client.ts";
 import { type Context, durationFlag, type Register, resolveNode } from "../context.ts";
 import { CliError, EXIT, usageError } from "../exit.ts";
 import { readText } from "../files.ts";
@@ -25,6 +31,11 @@ export function registerAccess(program: Command, register: Register): void {
   registerToken(program, register);
   registerTotp(program, register);
 }
+
+/** How the policy is changed, for the help of the commands that do. */
+const SIGNED =
+  "The nodes agree on it, and want an operator's signature who may: on the founder the node signs, elsewhere " +
+  "name your key with --key or --ssh-agent.";
 
 /** Flags that name a key, added to a command. */
 function keyFlags(command: Command): Command {
@@ -161,10 +172,12 @@ function registerOperator(program: Command, register: Register): void {
     return EXIT.ok;
   });
 
-  const add = operator.command("add").argument("<name>", "lower-case letters, digits, dashes").argument(
-    "<file>",
-    "public key: FILE.pub, or - for stdin",
-  ).summary("give an operator key a role")
+  const add = keyFlags(
+    operator.command("add").argument("<name>", "lower-case letters, digits, dashes").argument(
+      "<file>",
+      "public key: FILE.pub, or - for stdin",
+    ).summary("give an operator key a role").description(SIGNED),
+  )
     .option("--role <role>", "what the operator may", "operator")
     .option("--ttl <duration>", "until when, for example 30d (default: until it is removed)");
   examples(add, [
@@ -174,16 +187,20 @@ function registerOperator(program: Command, register: Register): void {
   ]);
   register(add, async (context, args, command) => {
     const [name, file] = args as [string, string];
-    const flags = command.opts<{ role: string; ttl?: string }>();
+    const flags = command.opts<KeyFlags & { role: string; ttl?: string }>();
     const key = parsePublicKey(await readText(context, file));
     const ttlMs = durationFlag("--ttl", flags.ttl);
     using client = await context.agent();
-    const result = await client.control({
+    const result = await changePolicy(context, client, {
       verb: "role-bind",
       binding: name,
       role: flags.role,
       key: toBase64Url(key),
       ...(ttlMs === undefined ? {} : { ttlMs }),
+    }, {
+      key: `${BINDING_PREFIX}${name}`,
+      flags,
+      fits: binds(name, flags.role, (subject) => subject.kind === "operator" && equalBytes(subject.key, key)),
     });
     return said(context, result, `${name} is ${flags.role}`);
   });
@@ -191,12 +208,16 @@ function registerOperator(program: Command, register: Register): void {
   const show = operator.command("list").alias("ls").summary("list operators");
   register(show, (context) => bindings(context, "operator"));
 
-  const remove = operator.command("remove").alias("rm").argument("<name>").summary("take an operator's role away")
+  const remove = keyFlags(
+    operator.command("remove").alias("rm").argument("<name>").summary("take an operator's role away")
+      .description(SIGNED),
+  )
     .option("-y, --yes", "do not ask");
   register(remove, async (context, args, command) => {
     const [name] = args as [string];
-    await context.confirm(`Take the role of ${name} away?`, command.opts<{ yes?: boolean }>().yes);
-    return await unbind(context, name, "operator");
+    const flags = command.opts<KeyFlags & { yes?: boolean }>();
+    await context.confirm(`Take the role of ${name} away?`, flags.yes);
+    return await unbind(context, name, flags, "operator");
   });
 }
 
@@ -245,57 +266,90 @@ function registerRole(program: Command, register: Register): void {
   const create = role.command("create").argument("<role>", "lower-case letters, digits, dashes").argument(
     "<permissions...>",
     "such as status.read, spore.*, spore.write:app/shop/*",
-  ).summary("make a role").option("--description <text>", "one line");
+  ).summary("make a role").description(SIGNED).option("--description <text>", "one line");
+  keyFlags(create);
   examples(create, [["mycelium role create backup status.read primary.dump", ""]]);
   register(create, async (context, args, command) => {
     const [name, ...grants] = args as [string, ...string[]];
-    const { description } = command.opts<{ description?: string }>();
+    const { description, ...flags } = command.opts<KeyFlags & { description?: string }>();
     using client = await context.agent();
-    const result = await client.control({
+    const result = await changePolicy(context, client, {
       verb: "role-create",
       role: name,
       grants,
       ...(description === undefined ? {} : { description }),
+    }, {
+      key: `${ROLE_PREFIX}${name}`,
+      flags,
+      fits: (value) => {
+        const role = value && decodeRole(name, value);
+        return role !== undefined && role.grants.map(formatGrant).join(" ") === grants.join(" ");
+      },
     });
     return said(context, result, `Role ${name} is made. Give it to somebody: mycelium role bind`);
   });
 
-  const remove = role.command("delete").alias("rm").argument("<role>").summary("delete a role: who has it loses it");
-  register(remove, async (context, args) => {
+  const remove = keyFlags(
+    role.command("delete").alias("rm").argument("<role>").summary("delete a role: who has it loses it").description(
+      SIGNED,
+    ),
+  );
+  register(remove, async (context, args, command) => {
+    const [name] = args as [string];
     using client = await context.agent();
-    return said(context, await client.control({ verb: "role-delete", role: args[0]! }), `Role ${args[0]} is deleted`);
+    const result = await changePolicy(context, client, { verb: "role-delete", role: name }, {
+      key: `${ROLE_PREFIX}${name}`,
+      flags: command.opts<KeyFlags>(),
+      fits: deletes,
+    });
+    return said(context, result, `Role ${name} is deleted`);
   });
 
   const bind = role.command("bind").argument("<binding>", "a name for it").argument("<role>").summary(
     "give a role to a key or a node",
   ).option("--public-key <file>", "public key of an operator, or - for stdin")
     .option("--node <node>", "a node, besides what it may as a member")
-    .option("--ttl <duration>", "until when");
+    .option("--ttl <duration>", "until when").description(SIGNED);
+  keyFlags(bind);
   examples(bind, [
     ["mycelium role bind anna-backup backup --public-key anna.pub", ""],
     ["mycelium role bind edge-backup backup --node pi-kitchen", ""],
   ]);
   register(bind, async (context, args, command) => {
     const [binding, name] = args as [string, string];
-    const flags = command.opts<{ publicKey?: string; node?: string; ttl?: string }>();
+    const flags = command.opts<KeyFlags & { publicKey?: string; node?: string; ttl?: string }>();
     const ttlMs = durationFlag("--ttl", flags.ttl);
     if ((flags.publicKey === undefined) === (flags.node === undefined)) {
       throw usageError("Cannot bind a role: wanted --public-key or --node");
     }
     const key = flags.publicKey === undefined ? undefined : parsePublicKey(await readText(context, flags.publicKey));
     using client = await context.agent();
-    const result = await client.control({
+    const node = key ? undefined : resolveNode(await client.status(), flags.node!).nodeId;
+    const result = await changePolicy(context, client, {
       verb: "role-bind",
       binding,
       role: name,
-      ...(key ? { key: toBase64Url(key) } : { node: resolveNode(await client.status(), flags.node!).nodeId }),
+      ...(key ? { key: toBase64Url(key) } : { node }),
       ...(ttlMs === undefined ? {} : { ttlMs }),
+    }, {
+      key: `${BINDING_PREFIX}${binding}`,
+      flags,
+      fits: binds(
+        binding,
+        name,
+        (subject) =>
+          subject.kind === "operator"
+            ? key !== undefined && equalBytes(subject.key, key)
+            : subject.kind === "node" && subject.nodeId === node,
+      ),
     });
     return said(context, result, `${binding} has role ${name}`);
   });
 
-  const loose = role.command("unbind").argument("<binding>").summary("take a role back");
-  register(loose, (context, args) => unbind(context, args[0]!));
+  const loose = keyFlags(
+    role.command("unbind").argument("<binding>").summary("take a role back").description(SIGNED),
+  );
+  register(loose, (context, args, command) => unbind(context, args[0]!, command.opts<KeyFlags>()));
 
   const who = role.command("bindings").summary("list who has which role");
   register(who, (context) => bindings(context));
@@ -314,11 +368,12 @@ function registerToken(program: Command, register: Register): void {
     .requiredOption("--service <service>", "service that it speaks for")
     .option("--role <role>", "what it may: service, viewer, or a role of your own", "service")
     .option("--ttl <duration>", "how long it is good, for example 90d", "90d")
-    .option("--out <file>", "where it goes, with mode 0600 (default: stdout)");
+    .option("--out <file>", "where it goes, with mode 0600 (default: stdout)").description(SIGNED);
+  keyFlags(create);
   examples(create, [["mycelium token create shop-prod --service shop --out shop.token", ""]]);
   register(create, async (context, args, command) => {
     const [name] = args as [string];
-    const flags = command.opts<{ service: string; role: string; ttl: string; out?: string }>();
+    const flags = command.opts<KeyFlags & { service: string; role: string; ttl: string; out?: string }>();
     const ttlMs = durationFlag("--ttl", flags.ttl)!;
     const made = makeToken(new Uint8Array(randomBytes(40)));
     const hash = tokenHash(made, flags.service);
@@ -327,12 +382,22 @@ function registerToken(program: Command, register: Register): void {
     // Written first: a token that counts and that nobody has is worse than a file that does not count.
     if (path !== undefined) await writeSecret(path, utf8(formatToken(made) + "\n"));
     const result = fields(
-      await client.control({
+      await changePolicy(context, client, {
         verb: "role-bind",
         binding: name,
         role: flags.role,
         token: { id: made.id, hash: toBase64Url(hash), service: flags.service },
         ttlMs,
+      }, {
+        key: `${BINDING_PREFIX}${name}`,
+        flags,
+        fits: binds(
+          name,
+          flags.role,
+          (subject) =>
+            subject.kind === "service" && subject.tokenId === made.id && subject.service === flags.service &&
+            equalBytes(subject.hash, hash),
+        ),
       }).catch(async (error) => {
         if (path !== undefined) await Deno.remove(path).catch(() => {});
         throw error;
@@ -354,8 +419,10 @@ function registerToken(program: Command, register: Register): void {
   const ls = token.command("list").alias("ls").summary("list tokens");
   register(ls, (context) => bindings(context, "service"));
 
-  const revoke = token.command("revoke").alias("rm").argument("<name>").summary("make a token worthless");
-  register(revoke, (context, args) => unbind(context, args[0]!, "service"));
+  const revoke = keyFlags(
+    token.command("revoke").alias("rm").argument("<name>").summary("make a token worthless").description(SIGNED),
+  );
+  register(revoke, (context, args, command) => unbind(context, args[0]!, command.opts<KeyFlags>(), "service"));
 }
 
 function registerTotp(program: Command, register: Register): void {
@@ -418,6 +485,60 @@ function registerTotp(program: Command, register: Register): void {
   });
 }
 
+/**
+ * Changes the policy: signed here where a key is named, else by the key that the node holds.
+ *
+ * What comes back to be signed is read and compared with what was asked for: a node must not get another signature.
+ */
+async function changePolicy(
+  context: Context,
+  client: ControlClient,
+  request: { readonly verb: string; readonly [field: string]: unknown },
+  wanted: { readonly key: string; readonly flags: KeyFlags; readonly fits: (value: Uint8Array | undefined) => boolean },
+): Promise<unknown> {
+  const { key, flags, fits } = wanted;
+  if (flags.key === undefined && flags.sshAgent === undefined) return await client.control(request);
+  const signer = await operatorSigner(context, flags);
+  const asked = fields(await client.control({ ...request, prepare: true }));
+  const payload = typeof asked.change === "string" ? fromBase64Url(asked.change) : undefined;
+  const value = typeof asked.value === "string" ? fromBase64Url(asked.value) : undefined;
+  const networkId = hexField(asked.networkId, 32);
+  if (!payload || !networkId) throw badAnswer();
+  let same = false;
+  try {
+    const change = decodeChange(payload);
+    same = change.key === key && equalBytes(change.valueHash, policyChange(key, value, 0).valueHash) && fits(value);
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
+  }
+  if (!same) {
+    throw new CliError("The agent wants something else signed than what was asked for", {
+      code: "tampered",
+      cure: "Do not trust this node: ask another one",
+      exitCode: EXIT.refused,
+    });
+  }
+  const signature = await signer.sign(changeMessage(payload, networkId));
+  return await client.control({
+    verb: "access-submit",
+    change: asked.change,
+    ...(value ? { value: asked.value } : {}),
+    signer: toBase64Url(signer.publicKey),
+    signature: toBase64Url(signature),
+  });
+}
+
+/** Whether a value binds this subject to this role. */
+function binds(name: string, role: string, is: (subject: BoundSubject) => boolean) {
+  return (value: Uint8Array | undefined): boolean => {
+    if (!value) return false;
+    const binding = decodeBinding(name, value);
+    return binding.role === role && is(binding.subject);
+  };
+}
+
+const deletes = (value: Uint8Array | undefined): boolean => value === undefined;
+
 async function bindings(context: Context, kind?: "operator" | "service"): Promise<number> {
   using client = await context.agent();
   const answer = fields(await client.control({ verb: "binding-list", ...(kind ? { kind } : {}) }));
@@ -448,7 +569,12 @@ async function bindings(context: Context, kind?: "operator" | "service"): Promis
   return EXIT.ok;
 }
 
-async function unbind(context: Context, name: string, kind?: "operator" | "service"): Promise<number> {
+async function unbind(
+  context: Context,
+  name: string,
+  flags: KeyFlags,
+  kind?: "operator" | "service",
+): Promise<number> {
   using client = await context.agent();
   if (kind) {
     const found = rows(fields(await client.control({ verb: "binding-list", kind })).bindings);
@@ -461,16 +587,18 @@ async function unbind(context: Context, name: string, kind?: "operator" | "servi
       });
     }
   }
-  return said(context, await client.control({ verb: "role-unbind", binding: name }), `${name} has no role any more`);
+  const result = await changePolicy(context, client, { verb: "role-unbind", binding: name }, {
+    key: `${BINDING_PREFIX}${name}`,
+    flags,
+    fits: deletes,
+  });
+  return said(context, result, `${name} has no role any more`);
 }
 
 function said(context: Context, result: unknown, note: string): number {
   const { out } = context;
   if (out.json) out.document(result ?? {});
-  else {
-    out.note(note);
-    if (fields(result).agreed === false) out.note("It holds on this node alone until the network can agree on it");
-  }
+  else out.note(note);
   return EXIT.ok;
 }
 
