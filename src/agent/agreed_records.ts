@@ -49,6 +49,8 @@ const CALL_MS = 5_000;
 /** Links in one answer, bytes. */
 const PAGE_BYTES = 256 << 10;
 const MISMATCHES_KEPT = 16;
+/** How far clocks may differ here. */
+const CLOCKS_MS = 600_000;
 
 const readAsk = record({ k: readKey, f: uint() });
 const readAnswer = record({
@@ -278,7 +280,7 @@ export class AgreedRecords implements Part {
     this.#lookMs = nowMs + LOOK_MS;
     const state = this.#ports.state();
     const latent = this.#ports.latent().flatMap(({ key, spore, proof }): AgreedVersion[] =>
-      proof?.tier !== "primary" ? [] : [{
+      proof?.tier !== "primary" || isForgotten(spore, nowMs) ? [] : [{
         key,
         hash: spore.hash,
         seq: spore.record.seq,
@@ -340,7 +342,7 @@ export class AgreedRecords implements Part {
   }
 
   #report(found: readonly AgreedMismatch[]): void {
-    const { ctx } = { ctx: this.#ctx };
+    const ctx = this.#ctx;
     for (const one of found) {
       this.#mismatches = [...this.#mismatches, one].slice(-MISMATCHES_KEPT);
       ctx.log("error", "agreed-mismatch", `What stands under "${one.key}" is not what was decided: ${one.kind}`, {
@@ -354,6 +356,11 @@ export class AgreedRecords implements Part {
       this.mismatch(one);
     }
   }
+}
+
+/** A tombstone that the primaries have forgotten, or soon will: by the log's clock, which is nobody's. */
+function isForgotten({ record: { value, expiresMs } }: Spore, nowMs: number): boolean {
+  return value === undefined && expiresMs <= nowMs + CLOCKS_MS;
 }
 
 const REASONS: { readonly [code: string]: string } = {

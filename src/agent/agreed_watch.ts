@@ -1,9 +1,8 @@
 /**
  * Compares, all the time, what was decided with what stands: in this node's replica, and in the Latent Spore.
  *
- * Every record under `agreed/` has to be shown by a certificate; the Latent Spore must not show another one than the replica
- * at the same place of the log; and under one number of one key nothing may stand but what was decided here. A difference that
- * only takes time is waited for and counted as late.
+ * Every record under `agreed/` has to be shown by a certificate, and the Latent Spore must not show another one than the replica
+ * at the same place of the log. A difference that only takes time is waited for and counted as late.
  *
  * @module
  */
@@ -29,14 +28,12 @@ export interface AgreedMismatch {
   readonly kind:
     /** The Latent Spore shows another record than the replica, for one place of the log. */
     | "latent-differs"
-    /** Another record stands than was decided here under this number. */
-    | "decided-otherwise"
     /** No certificate shows it. */
     | "unshown";
   readonly key: string;
   /** What stands, hexadecimal. */
   readonly found: string;
-  /** What should, where that is known. */
+  /** What should, where that is known: what the replica holds, or was decided here last. */
   readonly expected?: string;
   readonly index: number;
   readonly atMs: number;
@@ -121,13 +118,6 @@ export class AgreedWatch {
       const known = replica !== undefined && one.index <= replica.appliedIndex && one.index >= (own?.index ?? 0);
       if (known && !same) this.#wrong(found, "latent-differs", one, nowMs, own?.hash);
     }
-    for (const [name, { key, seq }] of this.#decided) {
-      const one = standing.get(key);
-      if (one && one.seq === seq && toHex(one.hash) !== name) {
-        this.#wrong(found, "decided-otherwise", one, nowMs, name);
-        this.#decided.delete(name);
-      }
-    }
     for (const one of standing.values()) {
       const name = toHex(one.hash);
       if (this.#shown.get(one.key) === name) continue;
@@ -138,7 +128,9 @@ export class AgreedWatch {
       }
     }
     for (const [name, { key, seq, atMs }] of this.#decided) {
-      const overtaken = (standing.get(key)?.seq ?? -1) > seq;
+      // Two may be decided at once about one version: the log takes one of them.
+      const one = standing.get(key);
+      const overtaken = one !== undefined && one.seq >= seq && this.#shown.has(key);
       if (!overtaken && nowMs < atMs + LATE_MS) continue;
       this.#decided.delete(name);
       if (!overtaken) this.#counts.late += 1;
@@ -172,7 +164,8 @@ export class AgreedWatch {
     one.tries += 1;
     const found: AgreedMismatch[] = [];
     if (one.tries >= UNSHOWN_TRIES && nowMs >= one.sinceMs + UNSHOWN_MS) {
-      this.#wrong(found, "unshown", version, nowMs, undefined);
+      const decided = [...this.#decided].findLast(([, { key }]) => key === version.key)?.[0];
+      this.#wrong(found, "unshown", version, nowMs, decided);
     }
     return found;
   }

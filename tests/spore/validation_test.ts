@@ -125,6 +125,19 @@ Deno.test("[3.4e] checkVersion() holds authors to their keys", () => {
   assert.equal(check(word(stolen)), "spore-revoked-author");
 });
 
+Deno.test("[4.5b] checkVersion(): under agreed/ no word counts by itself, nor by one issuer: a majority has to hold it", () => {
+  for (const author of [ann, issuers[0]!, stolen]) {
+    for (const value of [utf8("x"), undefined]) {
+      const spore = word(author, { key: "agreed/role/x", value });
+      assert.match(check(spore), /^spore-(not-allowed|revoked-author)$/);
+      assert.match(check(spore, prove(spore, [issuers[0]!], { tier: "seed" })), /^spore-(not-allowed|revoked-author)$/);
+      assert.match(check(spore, prove(spore, [issuers[0]!])), /^spore-(not-allowed|revoked-author)$/);
+      // What was decided stands, whatever became of who proposed it.
+      assert.equal(check(spore, prove(spore, issuers.slice(0, 2))), "primary");
+    }
+  }
+});
+
 Deno.test("[3.4e] checkVersion() believes a proof only by a majority of the issuers of an epoch that counts", () => {
   const spore = word(ann);
   const cases: readonly [string, RankProof][] = [

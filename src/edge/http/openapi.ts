@@ -33,6 +33,8 @@ import type {
   SporesStatus,
   Status,
   TrustStatus,
+  AgreementStatus,
+  DecisionStatus,
   Waiting,
 } from "../../agent/status.ts";
 import type { SporePage } from "../../agent/latent_console.ts";
@@ -371,8 +373,8 @@ const agreed = object<AgreedStatus>({
   mismatches: count("Records that stand and were not decided, since the start."),
   recent: list(object<AgreedStatus["recent"][number]>({
     kind: choice<AgreedStatus["recent"][number]["kind"]>(
-      { "latent-differs": true, "decided-otherwise": true, "unshown": true },
-      "The Latent Spore differs from the replica; another record stands than was decided; no certificate shows it.",
+      { "latent-differs": true, "unshown": true },
+      "The Latent Spore differs from the replica; no certificate shows the record.",
     ),
     key: text("Key of the record."),
     found: text("Hash of what stands, hexadecimal."),
@@ -410,6 +412,58 @@ const trust = object<TrustStatus>({
   reports: count("Proofs that this node has told of."),
   lies: count("Accusations of others that did not hold."),
 }, "Trust: missing before this node is a member.");
+
+const decision = object<DecisionStatus>({
+  instance: text("Name of what was decided together, hexadecimal."),
+  atMs: time("When this node heard of it."),
+  class: text("fast, standard or critical."),
+  proposer: text("Node id."),
+  round: count("Rounds that it took, from 0."),
+  signers: count("Voters whose signatures the certificate holds."),
+  voters: count("Voters of its electorate."),
+  accepted: count("Operations that were accepted."),
+  operations: count("Operations of it."),
+  keys: list(text("Key that it wrote; the first ones.")),
+});
+const agreement = object<AgreementStatus>({
+  broken: optional(text("Why this node takes no part, where it cannot.")),
+  epoch: count("Number of the electorate; 0 is the founder alone."),
+  votes: bool("Whether this node votes."),
+  voters: list(object<AgreementStatus["voters"][number]>({
+    nodeId: text("Node id."),
+    seats: count("What its vote counts for."),
+    sinceMs: time("Since when it votes."),
+    answers: bool("Whether it answers this node."),
+  })),
+  tolerated: count("Voters that may lie or fail, whoever they are; 0 with fewer than four."),
+  health: choice<AgreementStatus["health"]>({ full: true, sound: true, fragile: true, lost: true }),
+  healthSinceMs: time("Since when."),
+  seats: count("Seats that answer this node."),
+  seatsOf: count("All seats."),
+  seatsNeeded: count("Seats that decide: more than two thirds."),
+  committee: count("Voters of the next standard committee."),
+  delayMs: count("What one message is taken to need, milliseconds."),
+  queued: count("Own operations that wait for their turn."),
+  voting: count("Instances under way."),
+  waiting: count("Of these, those that wait for state that is not here yet."),
+  handovers: count("Decisions that are not known to be applied yet."),
+  proofs: count("Keys whose newest record this node can prove."),
+  messages: count("Messages sent to voters since the start."),
+  messageBytes: count("Their bytes."),
+  decided: count("Decisions since the start."),
+  failed: count("Instances without a decision."),
+  evidence: count("Faults of voters that this node has found."),
+  disputed: count("Fast decisions that this node would not have made."),
+  dropped: count("Messages that were not acted on."),
+  refusedNews: count("Certificates that did not hold."),
+  recent: list(decision),
+  emergency: optional(object<NonNullable<AgreementStatus["emergency"]>>({
+    epoch: count("Number of the electorate that an operator put in place."),
+    reason: text("Why."),
+    issuedMs: time("When."),
+    without: list(text("Node id of a voter that is not back.")),
+  })),
+}, "Agreement: missing before this node is a member.");
 
 const primary = object<PrimaryStatus>({
   role: choice<PrimaryStatus["role"]>({
@@ -554,6 +608,7 @@ const status: Schema<Status> = object<Status>({
   gossip: optional(gossip),
   detection: optional(detection),
   trust: optional(trust),
+  agreement: optional(agreement),
   agreed: optional(agreed),
   incidents: optional(incidents),
   audit: optional(audit),
