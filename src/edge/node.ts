@@ -15,7 +15,6 @@ import { COMMAND_VERBS, type SignedCommand } from "../agent/commands.ts";
 import { type ControlRequest, readControlRequest } from "../agent/control.ts";
 import type { ComponentStatus, EventStatus, Status } from "../agent/status.ts";
 import {
-  array,
   bool,
   type CborValue,
   decodeAs,
@@ -32,6 +31,8 @@ import { LIMITS } from "../core/limits.ts";
 import { seededRng } from "../core/rng.ts";
 import { CREDENTIAL_LIFETIME_MS } from "../identity/credential.ts";
 import { CallError, type Network } from "../ports/network.ts";
+import { answerAudit, type KnownHead } from "./audit_console.ts";
+import { AuditTrail } from "./audit_trail.ts";
 import { CommandRunner } from "./commands.ts";
 import {
   type Config,
@@ -55,7 +56,6 @@ import {
   type DiscoveryHandlers,
   shownUrl,
 } from "./discovery/mod.ts";
-import { AuditLog } from "./disk/audit_log.ts";
 import { type MadeBundle, SeedPublisher } from "./disk/seed_publisher.ts";
 import { openStore, StateError } from "./disk/store.ts";
 import { createControlApp, type StatusChange } from "./http/app.ts";
@@ -151,6 +151,7 @@ class RunningNode {
   #configs!: StoredConfigVersions;
   #commands!: CommandRunner;
   #publisher!: SeedPublisher;
+  #audit!: AuditTrail;
   #changed: ReturnType<typeof setTimeout> | undefined;
   #restarting: ReturnType<typeof setTimeout> | undefined;
   /** Resolves once the configurations given so far are in force or refused. */
@@ -174,8 +175,13 @@ class RunningNode {
     const store = openStore(stateDir);
     using cleanup = new DisposableStack();
     cleanup.defer(() => store.close());
-    const audit = new AuditLog(stateDir);
-    cleanup.defer(() => audit.close());
+    const audit = new AuditTrail({
+      dir: stateDir,
+      sealed: (head, kept) => this.#runtime?.dispatch({ type: "audit-sealed", nowMs: Date.now(), head, kept }),
+      trouble: (message) => this.#auditTrouble(message),
+    });
+    this.#audit = audit;
+    cleanup.use(audit);
     this.#configs = new StoredConfigVersions({
       store,
       check: (text) => void this.#merged(text),
@@ -237,6 +243,8 @@ class RunningNode {
     this.#publisher = this.#createPublisher();
     const ended = AbortSignal.any([signal, this.#stop.signal]);
     const capabilities = measureCapabilities(stateDir);
+    audit.signWith(this.#agent.inspect().state.keyPair);
+    if (audit.seal) this.#runtime.dispatch({ type: "audit-sealed", nowMs: Date.now(), ...audit.seal });
     this.#runtime.dispatch({ type: "start", nowMs: Date.now(), capabilities });
     using timers = new DisposableStack();
     let surface: Surface | undefined;
@@ -467,6 +475,13 @@ class RunningNode {
         const { force } = record({ force: optional(bool) })(request as CborValue, verb);
         return await this.#publisher.publish(force ?? false);
       }
+      case "audit-verify":
+      case "audit-search":
+      case "audit-export":
+      case "audit-lines": {
+        const { verb: _, ...rest } = request;
+        return await answerAudit(this.#audit, verb, rest, { heads: () => this.#auditHeads(), now: Date.now });
+      }
       case "config-get":
         return { ...this.#configs.current(), config: redactConfig(this.#config) };
       case "config-try": {
@@ -498,6 +513,7 @@ class RunningNode {
     switch (request.verb) {
       case "authority-recover":
       case "primary-recover":
+      case "agreement-emergency":
       case "seed-decide": {
         const { keyFile } = record({ keyFile: optional(textReader(4_096)) })(asked as CborValue, request.verb);
         // Who may not is refused by the agent, and has no file opened for him.
@@ -507,6 +523,37 @@ class RunningNode {
       default:
         return request;
     }
+  }
+
+  /** What the network knows of this node's audit log; nothing where it has no network. */
+  async #auditHeads(): Promise<{ heads: KnownHead[]; asked: number; answered: number }> {
+    try {
+      const found = await this.#runtime.control({ verb: "audit-heads" }, SELF);
+      return found as { heads: KnownHead[]; asked: number; answered: number };
+    } catch (error) {
+      if (!(error instanceof ControlFailed)) throw error;
+      return { heads: [], asked: 0, answered: 0 };
+    }
+  }
+
+  /** Checks the whole audit log against itself and what the network knows of it. */
+  async #checkAudit(): Promise<void> {
+    const report = await this.#audit.verify((await this.#auditHeads()).heads);
+    const [found] = report.findings;
+    if (!found || this.#ending) return;
+    const why = `entry ${found.seq}: ${found.what}, ${found.why}`;
+    this.#log.log("error", "audit", "audit-damage", `The audit log is not what it was: ${why}`);
+    this.#runtime.dispatch({ type: "audit-damage", nowMs: Date.now(), why });
+  }
+
+  #auditTrouble(message: string | undefined): void {
+    if (message === undefined) {
+      this.#failures.delete("audit");
+      return this.#log.log("info", "audit", "audit-goes-on", "The audit log is written again");
+    }
+    const reason = `entries are not written down: ${message}`;
+    this.#failures.set("audit", { name: "audit", health: "degraded", reason, sinceMs: Date.now() });
+    this.#log.log("error", "audit", "audit-not-written", `The audit log takes no entries: ${message}`);
   }
 
   /** Asks at the gate for what the edge does itself. @throws {ControlFailed} */
@@ -638,6 +685,7 @@ class RunningNode {
       process: { ...readProcessStat(), uptimeMs: nowMs - this.#startedMs },
       components: [this.#disk(nowMs), this.#listening(), ...this.#seedHealth(nowMs), ...this.#failures.values()],
       events: this.#log.events(),
+      audit: this.#audit.status(),
       config: { version: config.version, ...(config.tryUntilMs ? { tryUntilMs: config.tryUntilMs } : {}) },
       seeds: {
         sources: (this.#runtime.discovery?.describe().seeds ?? []).map((one) => ({ ...one, from: shownUrl(one.from) })),
@@ -695,6 +743,12 @@ class RunningNode {
         capabilities: measureCapabilities(this.#options.stateDir),
       });
     });
+    every(15_000, () => this.#audit.tick(Date.now()));
+    const checkAudit = () =>
+      void this.#checkAudit().catch((error) => this.#log.log("error", "audit", "audit-unchecked", String(error)));
+    const soon = setTimeout(checkAudit, AUDIT_CHECK_AFTER_MS);
+    timers.defer(() => clearTimeout(soon));
+    every(AUDIT_CHECK_MS, checkAudit);
     // Addresses change with DHCP, with cables and with sleep.
     let known = "";
     every(15_000, () => {
@@ -841,6 +895,10 @@ class RunningNode {
  * channel up after three of these. One ping and its answer take some 60 bytes each: 100 bytes a second with 32 channels.
  */
 const KEEP_ALIVE_MS = 20_000;
+
+/** The audit log is checked as a whole when the node has found its network, and then every day. */
+const AUDIT_CHECK_AFTER_MS = 60_000;
+const AUDIT_CHECK_MS = 86_400_000;
 
 /** Failures in a row that are worth a person's look. */
 const SEED_FAILURES_MIN = 3;
