@@ -7,6 +7,7 @@ import { type Context, countFlag, type Register } from "../context.ts";
 import { EXIT, usageError } from "../exit.ts";
 import { byteSize, type Cell, duration, instant, Output, plural, safe, type Style } from "../output.ts";
 import { describeFailure, sleep } from "../progress.ts";
+import { quorumText, toleratesText } from "./agreement.ts";
 import { examples } from "./up.ts";
 
 const EVENTS_SHOWN = 5;
@@ -212,6 +213,13 @@ export function printStatus(out: Output, status: Status): void {
     label("Credential", left > 0 ? `good for ${duration(left)}` : out.style("red", `ran out ${duration(left)} ago`));
   }
   label("Tolerates", `${tolerance.crashFaults} crashed, ${tolerance.byzantineFaults} lying: ${safe(tolerance.note)}`);
+  if (status.agreement) {
+    const { agreement } = status;
+    label(
+      "Agreement",
+      `${agreement.voters.length} vote, bears ${toleratesText(agreement)}; quorum ${quorumText(agreement)}`,
+    );
+  }
   if (status.primary && status.primary.role !== "client") {
     const { role, term, leader, voters, learners } = status.primary;
     const name = members.find((one) => one.nodeId === leader)?.name ?? leader?.slice(-8);

@@ -7,6 +7,7 @@
  */
 
 import type {
+  AgreementStatus,
   EventStatus,
   Failure,
   Health,
@@ -116,8 +117,8 @@ ${tiles(status)}
     nodeCard(status)
   }</div>
 <div class="col">${webCard(status)}${plotsCard(status)}${invitesCard(status)}${healthCard(status)}${
-    primaryCard(status)
-  }${sporesCard(status)}${seedsCard(status)}${refusalsCard(status)}</div>
+    agreementCard(status)
+  }${primaryCard(status)}${sporesCard(status)}${seedsCard(status)}${refusalsCard(status)}</div>
 </div>
 </main>
 <footer class="foot"><span>mycelium ${status.version.version} (${status.version.commit})</span><a href="status">status as JSON</a><a href="metrics">metrics</a><a href="readyz">readiness</a><a href="openapi.json">OpenAPI</a></footer>
@@ -713,6 +714,65 @@ const TIER_TEXT = {
 } as const;
 
 /** Who agrees on what the network knows; nothing where this node holds no replica. */
+const QUORUM: { readonly [H in AgreementStatus["health"]]: readonly ["good" | "warn" | "bad", string] } = {
+  full: ["good", "every voter answers"],
+  sound: ["good", "one more may fail"],
+  fragile: ["warn", "no further one may fail"],
+  lost: ["bad", "nothing can be decided"],
+};
+
+function agreementCard(status: Status): Html {
+  const { agreement } = status;
+  if (!agreement) return html``;
+  const name = (nodeId: string) => status.members.find((one) => one.nodeId === nodeId)?.name ?? nodeId.slice(-8);
+  const { voters, tolerated, emergency } = agreement;
+  const [tone, meaning] = QUORUM[agreement.health];
+  const bears = tolerated > 0 ? `${tolerated} of ${voters.length} may lie or fail` : "no fault is borne";
+  return html`
+    <section class="card o8" aria-labelledby="h-agreement">
+      <div class="head">
+        <h2 id="h-agreement">Agreement</h2>
+        <p>electorate ${count(agreement.epoch)}, ${bears}</p>
+      </div>
+      <ul class="rows">
+        <li>
+          <div class="grow">${count(agreement.seats)} of ${count(agreement.seatsOf)} seats answer<small>${count(
+            agreement.seatsNeeded,
+          )} decide: ${meaning}</small></div>
+          <div>${badge(agreement.health, tone)}</div>
+        </li>
+        ${emergency
+          ? html`
+            <li>
+              <div class="grow">emergency: ${emergency.reason}<small>without ${emergency.without.map(name).join(
+                ", ",
+              )}</small></div>
+              <div>${badge("look", "warn")}</div>
+            </li>
+          `
+          : ""}${voters.map((one) =>
+            html`
+              <li>
+                <div class="grow">${name(one.nodeId)}<small>${count(one.seats)} of ${count(
+                  agreement.seatsOf,
+                )} seats</small></div>
+                <div>${one.answers ? "" : badge("silent", "warn")}</div>
+              </li>
+            `
+          )}${agreement.recent.slice(-3).reverse().map((one) =>
+            html`
+              <li>
+                <div class="grow">${one.keys.join(" ") || "nothing"}<small>${one.class}, by ${name(
+                  one.proposer,
+                )}, signed by ${count(one.signers)} of ${count(one.voters)}</small></div>
+              </li>
+            `
+          )}
+      </ul>
+    </section>
+  `;
+}
+
 function primaryCard(status: Status): Html {
   const { primary } = status;
   if (!primary || primary.role === "client") return html``;

@@ -87,6 +87,7 @@ export function renderMetrics(status: Status, extra?: (out: Exposition) => void)
   agreedMetrics(out, status);
   securityMetrics(out, status);
   primaryMetrics(out, status);
+  agreementMetrics(out, status);
   gossipMetrics(out, status);
   seedMetrics(out, status);
   trafficMetrics(out, status);
@@ -210,6 +211,39 @@ function seedMetrics(out: Exposition, status: Status): void {
   );
   const taken = seeds.taken.reduce((sum, one) => sum + one.records, 0);
   out.gauge("mycelium_seed_records", "Records in the seeds that were taken in this run.", taken);
+}
+
+function agreementMetrics(out: Exposition, status: Status): void {
+  const { agreement } = status;
+  if (!agreement) return;
+  out.counter("mycelium_agreement_epoch", "Number of the electorate.", agreement.epoch);
+  out.gauge("mycelium_agreement_voters", "Voters of the electorate.", agreement.voters.length);
+  out.gauge("mycelium_agreement_votes", "Whether this node votes.", agreement.votes ? 1 : 0);
+  out.gauge("mycelium_agreement_tolerated", "Voters that may lie or fail.", agreement.tolerated);
+  out.gauge("mycelium_agreement_seats", "Seats that answer this node.", agreement.seats);
+  out.gauge("mycelium_agreement_seats_needed", "Seats that decide.", agreement.seatsNeeded);
+  out.gauge("mycelium_agreement_quorum_lost", "Whether nothing can be decided.", agreement.health === "lost" ? 1 : 0);
+  out.gauge(
+    "mycelium_agreement_emergency",
+    "Whether an electorate of an emergency stands.",
+    agreement.emergency ? 1 : 0,
+  );
+  out.gauge("mycelium_agreement_committee", "Voters of the next standard committee.", agreement.committee);
+  out.gauge("mycelium_agreement_delay_seconds", "What one message is taken to need.", agreement.delayMs / 1000);
+  out.gauge("mycelium_agreement_queued", "Own operations that wait for their turn.", agreement.queued);
+  out.gauge("mycelium_agreement_voting", "Instances under way.", agreement.voting);
+  out.gauge("mycelium_agreement_handovers", "Decisions that are not known to be applied.", agreement.handovers);
+  out.counter("mycelium_agreement_decided_total", "Decisions.", agreement.decided);
+  out.counter("mycelium_agreement_failed_total", "Instances without a decision.", agreement.failed);
+  out.counter("mycelium_agreement_evidence_total", "Faults of voters that this node has found.", agreement.evidence);
+  out.counter(
+    "mycelium_agreement_disputed_total",
+    "Fast decisions that this node would not have made.",
+    agreement.disputed,
+  );
+  out.counter("mycelium_agreement_dropped_total", "Messages that were not acted on.", agreement.dropped);
+  out.counter("mycelium_agreement_messages_total", "Messages sent to voters.", agreement.messages);
+  out.counter("mycelium_agreement_message_bytes_total", "Their bytes.", agreement.messageBytes);
 }
 
 function primaryMetrics(out: Exposition, status: Status): void {
