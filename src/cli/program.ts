@@ -16,6 +16,7 @@ import { registerInvite } from "./commands/invite.ts";
 import { registerGenesis, registerNode } from "./commands/node.ts";
 import { registerPrimary } from "./commands/primary.ts";
 import { registerSeed, registerSporeFiles } from "./commands/seed.ts";
+import { registerAgreement } from "./commands/agreement.ts";
 import { registerSpore } from "./commands/spore.ts";
 import { registerTrust } from "./commands/trust.ts";
 import { registerStatus, registerVersion } from "./commands/status.ts";
@@ -128,6 +129,7 @@ export function createProgram(
   registerSeed(program, register);
   const spore = program.command("spore").summary("look at the network's records, write and move them");
   registerSpore(spore, register);
+  registerAgreement(program, register);
   registerSporeFiles(spore, register);
   program.commandsGroup("This program:");
   registerVersion(program, register);
