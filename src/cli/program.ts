@@ -7,11 +7,13 @@
 import { Command, CommanderError, type Help } from "commander";
 import { ConfigError } from "../edge/config.ts";
 import { registerAccess } from "./commands/access.ts";
+import { registerAudit } from "./commands/audit.ts";
 import { registerBootstrap } from "./commands/bootstrap.ts";
 import { registerCompletion } from "./commands/completion.ts";
 import { registerConfig } from "./commands/config.ts";
 import { registerDoctor } from "./commands/doctor.ts";
 import { registerExec } from "./commands/exec.ts";
+import { registerIncident } from "./commands/incident.ts";
 import { registerInvite } from "./commands/invite.ts";
 import { registerGenesis, registerNode } from "./commands/node.ts";
 import { registerPrimary } from "./commands/primary.ts";
@@ -114,6 +116,8 @@ export function createProgram(
   program.commandsGroup("See:");
   registerStatus(program, register);
   registerDoctor(program, register);
+  registerAudit(program, register);
+  registerIncident(program, register);
   program.commandsGroup("Members:");
   registerInvite(program, register);
   registerNode(program, register);

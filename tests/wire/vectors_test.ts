@@ -12,6 +12,17 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import {
+  decodeElectorate,
+  decodeRecordPut,
+  type Electorate,
+  encodeElectorate,
+  encodeRecordPut,
+  sealEmergency,
+} from "../../src/agent/agreed.ts";
+import { NetworkLaw } from "../../src/agent/agreed_law.ts";
+import { decodeDecision, decodeProof, encodeDecision, encodeProof, proofOf } from "../../src/agent/agreement_store.ts";
+import { decodeCommand, encodeCommand } from "../../src/spore/state_machine.ts";
 import { fromHex, toHex } from "../../src/core/bytes.ts";
 import { anything, decodeAs, encodeCbor } from "../../src/core/codec.ts";
 import {
@@ -371,6 +382,33 @@ const BFT_MESSAGES: readonly ConsensusMessage[] = [
   { type: "unknown", instance: BFT_INSTANCE },
   { type: "decided", certificate: BFT_CERTIFICATE },
 ];
+const AGREED_DECISION = { certificate: BFT_CERTIFICATE, operations: BFT_OPERATIONS };
+const AGREED_PUT = {
+  envelope: sporeVersion().spore.envelope,
+  replaces: seedOf("replaced"),
+  basis: new Uint8Array(0),
+  proofs: [],
+};
+const AGREED_ELECTORATE: Electorate = {
+  table: {
+    epoch: 3,
+    seed: seedOf("table seed"),
+    voters: [ISSUER, NODE].map((key) => ({ id: nodeIdOf(key.publicKey), publicKey: key.publicKey, seats: 1 }))
+      .sort((a, b) => a.id < b.id ? -1 : 1),
+  },
+  previous: seedOf("previous table"),
+  sinceMs: [START_MS, START_MS + 1],
+};
+const AGREED_STATEMENT = {
+  statement: sealEmergency(
+    { record: seedOf("record"), supersedes: seedOf("table"), reason: "half is gone", issuedMs: START_MS },
+    NETWORK_ID,
+    ISSUER,
+  ),
+  record: sporeVersion().spore.envelope,
+};
+const AGREED_LAW = new NetworkLaw({ networkId: NETWORK_ID, founder: ISSUER.publicKey, operators: [] });
+
 /** Each of them proves what it says, but for `bad-dealing` and `wrong-fast`: the encoding is what stands here. */
 const bftEvidence = (): readonly Evidence[] => {
   const place = { networkId: NETWORK_ID, instance: BFT_INSTANCE, round: 1, voter: 3, electorate: BFT_TABLE };
@@ -619,6 +657,31 @@ const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly 
       // Old nodes and new ones have to accept the same decisions.
       const certificate = decodeAs(bytesIn(vector, "certificate"), readCertificate);
       assert.deepEqual(verifyCertificate(certificate, table, NETWORK_ID), { ok: true, seats: 3, of: 4 });
+    },
+  },
+  agreed: {
+    write: () => {
+      const decision = encodeDecision(AGREED_DECISION);
+      return {
+        put: toHex(encodeRecordPut(AGREED_PUT)),
+        electorate: toHex(encodeElectorate(AGREED_ELECTORATE)),
+        decision: toHex(decision),
+        proof: toHex(encodeProof(proofOf(BFT_CERTIFICATE, BFT_OPERATIONS, 1))),
+        statement: toHex(encodeDecision(AGREED_STATEMENT)),
+        command: toHex(encodeCommand({ op: "decided", timeMs: START_MS, decision })),
+        genesis: toHex(AGREED_LAW.genesis),
+        name: AGREED_LAW.nameOf(decision)!.instance,
+      };
+    },
+    read: (vector) => {
+      assert.deepEqual(decodeRecordPut(bytesIn(vector, "put")), AGREED_PUT);
+      assert.deepEqual(decodeElectorate(bytesIn(vector, "electorate")), AGREED_ELECTORATE);
+      assert.deepEqual(decodeDecision(bytesIn(vector, "decision")), AGREED_DECISION);
+      assert.deepEqual(decodeProof(bytesIn(vector, "proof")), proofOf(BFT_CERTIFICATE, BFT_OPERATIONS, 1));
+      assert.deepEqual(decodeDecision(bytesIn(vector, "statement")), AGREED_STATEMENT);
+      const command = decodeCommand(bytesIn(vector, "command"));
+      assert.deepEqual(command, { op: "decided", timeMs: START_MS, decision: bytesIn(vector, "decision") });
+      assert.equal(AGREED_LAW.nameOf(bytesIn(vector, "decision"))!.instance, vector.name);
     },
   },
   gossip: {
