@@ -25,6 +25,7 @@ import {
   type Peer,
 } from "../../ports/network.ts";
 import { expandListening, isWildcard, type Listening, mergeWildcards, parseListen, plainHost } from "./addresses.ts";
+import { Deadlines } from "../deadline.ts";
 import { type ByteStream, LibP2pByteStream } from "./byte_stream.ts";
 import { prepareEntropy } from "./entropy.ts";
 import {
@@ -37,7 +38,7 @@ import {
 } from "./datagrams.ts";
 import type { Verdict } from "./quic_auth.ts";
 import { type QuicChannel, QuicTransport } from "./quic_transport.ts";
-import { callOver, serveCall } from "./rpc.ts";
+import { type CallChannel, callOver, KeptStreams, serveCalls } from "./rpc.ts";
 import { tcpSecurity } from "./tcp_security.ts";
 import { readOpening, writeOpening } from "./opening.ts";
 import { SENTINEL_METHOD, Sentinels, type SentinelSocket } from "./sentinel.ts";
@@ -76,11 +77,10 @@ export function createP2pNetwork(options: P2pOptions, handlers: NetworkHandlers)
 }
 
 /** A channel with what it takes to use it. */
-interface Channel {
+interface Channel extends CallChannel {
   readonly peer: Peer;
   /** Hex of 16 random bytes of the peer's process. */
   readonly instance: string;
-  open(): Promise<ByteStream>;
   readonly datagrams: DatagramSender;
   /** Bounds the datagrams that come in. */
   readonly gate: DatagramGate;
@@ -147,6 +147,8 @@ class P2pNetwork implements Network {
   /** Who waits for a channel to a node, whoever opens it. */
   readonly #awaiting = new Map<string, Set<(peer: Peer) => void>>();
   readonly #counter = { bytesIn: 0, bytesOut: 0 };
+  /** Of all calls. */
+  readonly #deadlines = new Deadlines();
   readonly #refused = new Map<string, number>();
   #callsIn = 0;
   #callsOut = 0;
@@ -284,6 +286,7 @@ class P2pNetwork implements Network {
     for (const spares of [...this.#spares.values()]) for (const channel of [...spares]) this.#drop(channel, "stopped");
     if (started) await this.#host?.stop();
     await this.#quic?.close();
+    this.#deadlines.close();
   }
 
   addresses(): readonly string[] {
@@ -418,13 +421,13 @@ class P2pNetwork implements Network {
   }
 
   call(nodeId: string, method: string, body: Uint8Array, options: CallOptions): AsyncIterable<Uint8Array> {
-    const open = () => {
+    const find = () => {
       const channel = this.#channels.get(nodeId);
       if (!channel) throw new CallError("unreachable", `Cannot call "${method}": no channel to ${nodeId}`);
       this.#callsOut++;
-      return channel.open();
+      return channel;
     };
-    return callOver(async () => await open(), method, body, { ...options, counter: this.#counter });
+    return callOver(find, method, body, { ...options, counter: this.#counter, deadlines: this.#deadlines });
   }
 
   sendDatagram(nodeId: string, bytes: Uint8Array): boolean {
@@ -479,6 +482,7 @@ class P2pNetwork implements Network {
       },
       instance: quic.instance,
       open: () => quic.openDirect(),
+      kept: new KeptStreams(this.#deadlines),
       datagrams: new QuicDatagrams(quic.conn),
       gate: this.#gate(quic.remoteAddress),
       close() {
@@ -601,6 +605,7 @@ class P2pNetwork implements Network {
       },
       instance,
       open: async () => new LibP2pByteStream(await connection.newStream(this.#rpcProtocol)),
+      kept: new KeptStreams(this.#deadlines),
       datagrams: new StreamDatagrams(async () =>
         new LibP2pByteStream(await connection.newStream(this.#datagramProtocol))
       ),
@@ -754,7 +759,7 @@ class P2pNetwork implements Network {
   }
 
   #serve(stream: ByteStream, channel: Channel): void {
-    void serveCall(stream, {
+    void serveCalls(stream, {
       peer: channel.peer,
       onCall: (call) =>
         call.method === SENTINEL_METHOD
@@ -773,6 +778,7 @@ class P2pNetwork implements Network {
       },
       onRefused: (reason) => this.#onRefused(reason, channel.peer.remoteAddress),
       counter: this.#counter,
+      deadlines: this.#deadlines,
       signal: channel.closed.signal,
     });
   }

@@ -1,10 +1,18 @@
-/** Calls over one stream each: the caller's and the callee's side. @module */
+/**
+ * Calls over streams, one at a time on each: the caller's and the callee's side.
+ *
+ * A stream whose call has ended in order may carry the next one, as connections do in HTTP/1.1. Opening one takes as long
+ * as a small call, and its two ends are the most expensive objects of it.
+ *
+ * @module
+ */
 
 import { concatBytes } from "../../core/bytes.ts";
 import { WireError } from "../../core/codec.ts";
 import { encodeFrame, type Frame, FrameReader } from "../../core/frame.ts";
 import { LIMITS } from "../../core/limits.ts";
 import { CallError, type CallOptions, type InboundCall, type Peer } from "../../ports/network.ts";
+import type { Deadlines } from "../deadline.ts";
 import type { ByteStream } from "./byte_stream.ts";
 
 /** Counts payload of streams. */
@@ -15,17 +23,95 @@ export interface ByteCounter {
 
 /** Milliseconds that a stream may stay without a whole request. */
 export const REQUEST_TIMEOUT_MS = 10_000;
+/** Calls that follow each other within so many milliseconds are worth a stream that stays. */
+const BUSY_MS = 1_000;
+/** Milliseconds that a stream waits at its caller for the next call; at the callee longer, so that the caller closes it. */
+const KEEP_MS = 5_000;
+const KEEP_CALLEE_MS = 15_000;
+/** Streams of one channel that wait. */
+const KEPT_MAX = 4;
+
+interface Kept {
+  readonly stream: ByteStream;
+  /** The read that shows its end, or the beginning of the next answer. */
+  readonly first: Promise<Uint8Array | undefined>;
+  readonly sinceMs: number;
+}
+
+/** Streams of one channel that wait for their next call, at the side that calls. */
+export class KeptStreams {
+  readonly #deadlines: Deadlines;
+  #kept: Kept[] = [];
+  #usedMs = -Infinity;
+  #sweeping = false;
+
+  constructor(deadlines: Deadlines) {
+    this.#deadlines = deadlines;
+  }
+
+  /** The one that was used last. */
+  take(): Pick<Kept, "stream" | "first"> | undefined {
+    return this.#kept.pop();
+  }
+
+  /** Keeps a stream whose call has ended in order. `false`: it is to be closed. */
+  give(stream: ByteStream): boolean {
+    const nowMs = performance.now();
+    const busy = nowMs - this.#usedMs < BUSY_MS;
+    this.#usedMs = nowMs;
+    if (!busy || this.#kept.length >= KEPT_MAX) return false;
+    const first = stream.read();
+    const kept: Kept = { stream, first, sinceMs: nowMs };
+    this.#kept.push(kept);
+    const over = () => {
+      const at = this.#kept.indexOf(kept);
+      if (at < 0) return;
+      this.#kept.splice(at, 1);
+      stream.reset();
+    };
+    first.then(over, over);
+    this.#sweep();
+    return true;
+  }
+
+  #sweep(): void {
+    if (this.#sweeping) return;
+    this.#sweeping = true;
+    this.#deadlines.after(KEEP_MS, () => {
+      this.#sweeping = false;
+      const sinceMs = performance.now() - KEEP_MS / 2;
+      const late = this.#kept.filter((one) => one.sinceMs < sinceMs);
+      this.#kept = this.#kept.filter((one) => one.sinceMs >= sinceMs);
+      for (const { stream } of late) stream.closeWrite();
+      if (this.#kept.length > 0) this.#sweep();
+    });
+  }
+}
+
+/** What {@linkcode callOver} needs besides what its caller says. */
+export interface CallerOptions {
+  readonly counter: ByteCounter;
+  readonly deadlines: Deadlines;
+}
+
+/** Where a call gets its stream from. */
+export interface CallChannel {
+  open(): Promise<ByteStream>;
+  /** Those that are open and wait for a call. */
+  readonly kept: KeptStreams;
+}
 
 /**
- * Calls a method over a stream that {@linkcode open} gives, and yields the messages of the answer.
+ * Calls a method over a stream that waits or, where none does, a new one, and yields the messages of the answer.
  *
+ * @param find Asked when the call begins; throws where there is no channel.
  * @throws {CallError}
  */
 export async function* callOver(
-  open: () => Promise<ByteStream>,
+  find: () => CallChannel,
   method: string,
   body: Uint8Array,
-  options: CallOptions & { readonly counter: ByteCounter },
+  options: CallOptions & CallerOptions,
 ): AsyncGenerator<Uint8Array, void, void> {
   const timeoutMs = Math.min(Math.max(1, Math.ceil(options.timeoutMs)), LIMITS.callTimeoutMsMax);
   const request = encodeRequest(method, timeoutMs, body);
@@ -42,22 +128,40 @@ export async function* callOver(
   const onAbort = () => fail(new CallError("cancelled", `Call "${method}" was cancelled`));
   if (options.signal?.aborted) throw new CallError("cancelled", `Call "${method}" was cancelled`);
   options.signal?.addEventListener("abort", onAbort, { once: true });
-  const timer = setTimeout(
-    () => fail(new CallError("timeout", `Call "${method}" got no answer within ${timeoutMs} ms`)),
+  const timer = options.deadlines.after(
     timeoutMs,
+    () => fail(new CallError("timeout", `Call "${method}" got no answer within ${timeoutMs} ms`)),
   );
   let ended = false;
-  try {
-    const opening = open();
+  const frames = new FrameReader();
+  let channel: CallChannel | undefined;
+  const send = async () => {
+    const opening = channel!.open();
     opening.then((late) => failure && late.reset(), () => {});
     stream = await Promise.race([opening, failing]);
     await Promise.race([stream.write(request), failing]);
     options.counter.bytesOut += request.length;
-    const frames = new FrameReader();
+    return stream;
+  };
+  try {
+    channel = find();
+    const kept = channel.kept.take();
+    let first: Promise<Uint8Array | undefined> | undefined;
+    if (kept) {
+      stream = kept.stream;
+      first = kept.first;
+      await Promise.race([stream.write(request), failing]).catch(() => {});
+      if (failure) throw failure;
+      options.counter.bytesOut += request.length;
+    } else stream = await send();
     for (;;) {
       const frame = frames.next();
       if (frame === undefined) {
-        const piece = await stream.read();
+        let piece = await (first ?? stream.read());
+        if (failure) throw failure;
+        // Its end and this request have passed each other on the way: nobody has read the request.
+        if (first && !piece) piece = await (stream = await send()).read();
+        first = undefined;
         if (failure) throw failure;
         if (!piece) throw new CallError("unreachable", `Call "${method}": the stream ended before the answer did`);
         options.counter.bytesIn += piece.length;
@@ -80,12 +184,13 @@ export async function* callOver(
   } catch (error) {
     throw failure ?? toCallError(error, method);
   } finally {
-    clearTimeout(timer);
+    timer.cancel();
     options.signal?.removeEventListener("abort", onAbort);
-    if (ended) {
-      stream?.closeWrite();
+    if (!ended) stream?.reset();
+    else if (frames.bufferedBytes > 0 || !channel!.kept.give(stream!)) {
+      stream!.closeWrite();
       drain(stream!);
-    } else stream?.reset();
+    }
   }
 }
 
@@ -114,7 +219,7 @@ function toCallError(error: unknown, method: string): CallError {
   return new CallError("unreachable", `Call "${method}" failed: ${cause}`, { cause: error });
 }
 
-/** What {@linkcode serveCall} needs. */
+/** What {@linkcode serveCalls} needs. */
 export interface ServeOptions {
   readonly peer: Peer;
   readonly onCall: (call: InboundCall) => Promise<void>;
@@ -123,12 +228,39 @@ export interface ServeOptions {
   readonly release: () => void;
   readonly onRefused: (reason: string) => void;
   readonly counter: ByteCounter;
+  readonly deadlines: Deadlines;
   /** Aborts when the channel closes. */
   readonly signal: AbortSignal;
 }
 
-/** Serves the one call of an inbound stream. Never rejects. */
-export async function serveCall(stream: ByteStream, options: ServeOptions): Promise<void> {
+/** A read under way. */
+interface Read {
+  readonly piece: Promise<Uint8Array | undefined>;
+}
+
+/** Serves the calls of an inbound stream, one after the other. Never rejects. */
+export async function serveCalls(stream: ByteStream, options: ServeOptions): Promise<void> {
+  let next = await serveCall(stream, options, undefined);
+  while (next) {
+    const late = options.deadlines.after(KEEP_CALLEE_MS, () => stream.reset());
+    const piece = await next.piece.catch(() => undefined);
+    late.cancel();
+    if (!piece) return await stream.closeWrite();
+    next = await serveCall(stream, options, piece);
+  }
+}
+
+/**
+ * Serves one call.
+ *
+ * @param first Beginning of its request, where that has come.
+ * @returns The read that brings the next request, or nothing where the stream is over.
+ */
+async function serveCall(
+  stream: ByteStream,
+  options: ServeOptions,
+  first: Uint8Array | undefined,
+): Promise<Read | undefined> {
   if (!options.admit()) {
     options.onRefused("overloaded");
     await refuse(stream, "overloaded", "Too many calls are under way; try again later");
@@ -142,20 +274,20 @@ export async function serveCall(stream: ByteStream, options: ServeOptions): Prom
     stream.reset();
   };
   const onChannelClosed = () => abort("unreachable", "The channel closed");
-  let timer = setTimeout(() => {
+  let timer = options.deadlines.after(REQUEST_TIMEOUT_MS, () => {
     options.onRefused("request-timeout");
     abort("timeout", "No request came");
-  }, REQUEST_TIMEOUT_MS);
+  });
   options.signal.addEventListener("abort", onChannelClosed, { once: true });
   try {
-    const frame = await readRequest(stream, options.counter);
-    clearTimeout(timer);
+    const frame = await readRequest(stream, options.counter, first);
+    timer.cancel();
     if (!frame || aborter.signal.aborted) {
       stream.reset();
       return;
     }
-    timer = setTimeout(() => abort("timeout", "The caller's deadline passed"), frame.timeoutMs);
-    watchCaller(stream, () => abort("cancelled", "The caller cancelled"));
+    timer = options.deadlines.after(frame.timeoutMs, () => abort("timeout", "The caller's deadline passed"));
+    const next = watchCaller(stream, () => abort("cancelled", "The caller cancelled"));
     const call: InboundCall = {
       peer: options.peer,
       method: frame.method,
@@ -189,7 +321,7 @@ export async function serveCall(stream: ByteStream, options: ServeOptions): Prom
     over = true;
     outbox.push(encodeFrame(last));
     await outbox.empty();
-    await stream.closeWrite();
+    return next;
   } catch (error) {
     if (error instanceof WireError) {
       options.onRefused("bad-frame");
@@ -197,7 +329,7 @@ export async function serveCall(stream: ByteStream, options: ServeOptions): Prom
     } else stream.reset();
   } finally {
     over = true;
-    clearTimeout(timer);
+    timer.cancel();
     options.signal.removeEventListener("abort", onChannelClosed);
     options.release();
   }
@@ -280,10 +412,10 @@ class Outbox {
   }
 }
 
-async function readRequest(stream: ByteStream, counter: ByteCounter) {
+async function readRequest(stream: ByteStream, counter: ByteCounter, first: Uint8Array | undefined) {
   const frames = new FrameReader();
-  for (;;) {
-    const piece = await stream.read();
+  for (let begun = first;; begun = undefined) {
+    const piece = begun ?? await stream.read();
     if (!piece) return undefined;
     counter.bytesIn += piece.length;
     frames.push(piece);
@@ -297,15 +429,13 @@ async function readRequest(stream: ByteStream, counter: ByteCounter) {
 
 /**
  * The caller sends nothing after its request and keeps its side open until it has the answer: whatever comes
- * before that, bytes, an error or the end, means that it does not want the answer any more.
+ * before that, bytes, an error or the end, means that it does not want the answer any more. Behind the answer the same
+ * read brings the next request.
  */
-async function watchCaller(stream: ByteStream, onCancel: () => void): Promise<void> {
-  try {
-    await stream.read();
-  } catch {
-    // The same as the end.
-  }
-  onCancel();
+function watchCaller(stream: ByteStream, onCancel: () => void): Read {
+  const piece = stream.read();
+  piece.then(onCancel, onCancel);
+  return { piece };
 }
 
 /** Milliseconds that a refused caller has for closing its side. */
