@@ -88,6 +88,8 @@ export function judgeChange(
 ): "accept" | "refuse" | "later" {
   const { key, value, issuedMs, currentMs } = proposed;
   if (!reads(key, value)) return "refuse";
+  // One too many would count on some nodes and not on others, by the order in which they heard of it.
+  if (value && !options.policy.hasRoom(key)) return "refuse";
   const wanted = policyChange(key, value, 0);
   for (const envelope of proofs) {
     if (envelope.type !== CHANGE_TYPE) continue;

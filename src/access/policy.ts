@@ -64,6 +64,14 @@ export class AccessPolicy implements Policy {
     }
   }
 
+  /** Whether a record under a key would count: one that is there already, or there is room for one more. */
+  hasRoom(key: string): boolean {
+    if (key.startsWith(ROLE_PREFIX)) {
+      return this.#roles.has(key.slice(ROLE_PREFIX.length)) || this.#roles.size < LIMITS.accessRolesMax;
+    }
+    return this.#bindings.has(key.slice(BINDING_PREFIX.length)) || this.#bindings.size < LIMITS.accessBindingsMax;
+  }
+
   /** Forgets all records and suspensions. */
   clear(): void {
     this.#roles.clear();
