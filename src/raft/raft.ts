@@ -57,6 +57,12 @@ export type { RaftParts, RaftView } from "./view.ts";
 /** A term this far ahead of ours was not reached by elections; taking it would bring the last term near. */
 export const TERM_JUMP_MAX = 2 ** 32;
 
+/** Elections in a row that nobody won before a node waits longer for the next one. */
+const HASTY_ELECTIONS = 2;
+/** How often it doubles its timeout then, and up to which, milliseconds: answers that take longer come too late. */
+const PATIENCE_DOUBLINGS = 3;
+const PATIENCE_MS = 2_500;
+
 /** One `persist` that is not durable yet. */
 interface PendingPersist {
   readonly seq: number;
@@ -96,6 +102,9 @@ export class Raft {
   #transfer: { readonly to: string; readonly untilMs: number } | undefined;
   /** First entry of its term; until that is committed it does not know what is (6.4). */
   #firstOfTerm = 0;
+
+  /** Elections that it began since it heard from a leader, or from a quorum as one. */
+  #elections = 0;
 
   // A candidate's.
   readonly #votes = new Map<string, boolean>();
@@ -410,8 +419,18 @@ export class Raft {
 
   /** Randomised in [T, 2T), so that split votes are rare (3.4). */
   #resetElection(): void {
+    const timeoutMs = this.#patienceMs();
+    this.#electionAtMs = this.#nowMs + timeoutMs + this.#rng.below(timeoutMs);
+  }
+
+  /**
+   * The election timeout, longer once elections in a row came to nothing: on links whose answers take longer than it,
+   * each candidate would be overtaken by the next one before its votes are there, for ever.
+   */
+  #patienceMs(): number {
     const { electionTimeoutMs } = this.options;
-    this.#electionAtMs = this.#nowMs + electionTimeoutMs + this.#rng.below(electionTimeoutMs);
+    const doublings = Math.min(PATIENCE_DOUBLINGS, Math.max(0, this.#elections - HASTY_ELECTIONS));
+    return Math.max(electionTimeoutMs, Math.min(PATIENCE_MS, electionTimeoutMs * 2 ** doublings));
   }
 
   /** Whether a leader is heard from, so that candidates have to wait (4.2.3, 9.6). */
@@ -480,6 +499,7 @@ export class Raft {
   /** Asks first whether an election could be won, without a new term (9.6). */
   #preCampaign(): void {
     this.#becomeFollower(this.#term, undefined);
+    this.#elections += 1;
     this.#resetElection();
     if (this.#term + 1 > INDEX_MAX) return;
     this.#role = "pre-candidate";
@@ -528,7 +548,7 @@ export class Raft {
     for (let index = this.#commitIndex + 1; index <= this.#log.lastIndex; index++) {
       this.#uncommittedBytes += entryBytes(this.#log.at(index));
     }
-    this.#quorumCheckAtMs = this.#nowMs + this.options.electionTimeoutMs;
+    this.#quorumCheckAtMs = this.#nowMs + this.#patienceMs();
     this.#heartbeatAtMs = this.#nowMs + this.options.heartbeatMs;
     this.#firstOfTerm = this.#log.lastIndex + 1;
     this.#syncProgress();
@@ -543,6 +563,7 @@ export class Raft {
     const active = new Map([...this.#progress].map(([id, progress]) => [id, progress.active]));
     active.set(this.id, true);
     if (voteResult(this.#config, active) !== "won") return this.#becomeFollower(this.#term, undefined);
+    this.#elections = 0;
     for (const progress of this.#progress.values()) progress.active = false;
   }
 
@@ -593,6 +614,7 @@ export class Raft {
         if (this.#leader !== undefined && this.#leader !== from) return this.#drop(from, "conflict");
         if (this.#role !== "follower" || this.#leader !== from) this.#becomeFollower(this.#term, from);
         this.#heardMs = this.#nowMs;
+        this.#elections = 0;
         this.#resetElection();
         if (message.type === "append") return this.#onAppend(from, message);
         if (message.type === "snapshot") return this.#onSnapshot(from, message);
