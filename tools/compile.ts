@@ -1,11 +1,13 @@
 /**
  * Makes `dist/mycelium-<target>`, one self-contained program.
  *
- * usage: deno task compile [--target TARGET] [--output FILE] [--download] [--report] [--plain]
+ * usage: deno task compile [--target TARGET] [--output FILE] [--cache FILE] [--download] [--report] [--plain]
  *
  * The program is bundled first (one minified file, nothing that is not used) and then compiled in an empty
  * folder: a compiled `node_modules` is twice as large and starts five times slower. The bundle is read with a code cache
  * that a start of it has left (`code_cache.ts`). `--plain` leaves the cache to the runtime, for other entries.
+ * No two recordings are the same bytes: `--cache FILE` takes the one in FILE where there is one and puts it there where
+ * not. The same commit, date and recording give the same program.
  *
  * The runtime inside comes from, in this order: `DENORT_BIN` (with `MYCELIUM_COMPILE_DENO` as the compiler of the
  * same version, by default the Deno that runs this); `--download`, the compiling Deno's own download; else the
@@ -236,6 +238,8 @@ async function git(...args: string[]): Promise<string> {
 interface Options {
   readonly target: Target;
   readonly output: string;
+  /** Where the recorded code cache is, or is put. */
+  readonly cache: string | undefined;
   readonly download: boolean;
   readonly report: boolean;
   readonly plain: boolean;
@@ -247,8 +251,8 @@ function parseOptions(args: readonly string[]): Options {
     const at = args.findIndex((one) => one === name || one.startsWith(`${name}=`));
     return at < 0 ? undefined : args[at]!.includes("=") ? args[at]!.slice(name.length + 1) : args[at + 1];
   };
-  const known = /^--(target|output|entry)(=|$)|^--(download|report|plain)$/;
-  const stray = args.find((one, i) => !known.test(one) && !/^--(target|output|entry)$/.test(args[i - 1] ?? ""));
+  const known = /^--(target|output|cache|entry)(=|$)|^--(download|report|plain)$/;
+  const stray = args.find((one, i) => !known.test(one) && !/^--(target|output|cache|entry)$/.test(args[i - 1] ?? ""));
   if (stray !== undefined) throw usage(`unknown argument "${stray}"`);
   const wanted = value("--target") ?? Deno.build.target;
   const target = TARGETS.find((one) => one === wanted);
@@ -256,6 +260,7 @@ function parseOptions(args: readonly string[]): Options {
   return {
     target,
     output: resolve(ROOT, value("--output") ?? join("dist", `mycelium-${target}`)),
+    cache: value("--cache"),
     download: args.includes("--download"),
     report: args.includes("--report"),
     plain: args.includes("--plain"),
@@ -265,7 +270,7 @@ function parseOptions(args: readonly string[]): Options {
 
 function usage(cause: string): Error {
   return new Error(
-    `Cannot compile: ${cause}\nusage: deno task compile [--target TARGET] [--output FILE] [--download] [--report] [--plain]`,
+    `Cannot compile: ${cause}\nusage: deno task compile [--target TARGET] [--output FILE] [--cache FILE] [--download] [--report] [--plain]`,
   );
 }
 
@@ -325,7 +330,11 @@ async function compile(options: Options): Promise<void> {
     if (plain) {
       await denoCompile(options.output, [], denort);
     } else {
-      const cache = await recordCache({
+      const kept = options.cache === undefined ? undefined : await Deno.readFile(options.cache).catch((error) => {
+        if (error instanceof Deno.errors.NotFound) return undefined;
+        throw error;
+      });
+      const cache = kept ?? await recordCache({
         folder: scratch,
         compile: (output, include) => denoCompile(output, include, denort),
         runner: runnerOf(target),
@@ -335,6 +344,7 @@ async function compile(options: Options): Promise<void> {
         );
         return undefined;
       });
+      if (cache && !kept && options.cache !== undefined) await Deno.writeFile(options.cache, cache);
       let runtime = denort;
       let place: CachePlace = { type: cache ? "file" : "none" };
       if (cache && denort !== undefined) {

