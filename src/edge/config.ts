@@ -7,6 +7,7 @@
 
 import * as v from "valibot";
 import { isAlias, isCollection, isMap, isScalar, LineCounter, parseDocument, stringify } from "yaml";
+import { INCIDENT_RULES, type IncidentSettings, RESPONSES, THRESHOLD_MAX } from "../access/incidents.ts";
 import { parseAddress, parseIpv4, parseIpv6 } from "../core/ids.ts";
 import { LIMITS } from "../core/limits.ts";
 import { ROLES } from "../core/roles.ts";
@@ -96,6 +97,21 @@ const PUBLISH = v.strictObject({
   tokenFile: v.optional(PATH),
   keep: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(20)), 3),
   redundant: v.optional(v.boolean()),
+});
+
+const COUNT = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(THRESHOLD_MAX));
+const LASTS = v.pipe(v.string(), v.check((value) => everyMs(value) !== undefined));
+
+/** What is set of a rule about incidents; see `docs/guide/audit.md`. */
+const INCIDENT_RULE = v.strictObject({
+  rule: v.picklist(INCIDENT_RULES.map((one) => one.id)),
+  enabled: v.optional(v.boolean()),
+  threshold: v.optional(COUNT),
+  window: v.optional(LASTS),
+  response: v.optional(v.picklist(RESPONSES)),
+  sharperAt: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(THRESHOLD_MAX))),
+  sharper: v.optional(v.picklist(RESPONSES)),
+  hold: v.optional(LASTS),
 });
 
 /** The schema. Every setting has a default or may be missing; a key that is not in it is an error. */
@@ -206,6 +222,29 @@ const SCHEMA = v.strictObject({
         () => [],
         "a list of {to, kind, every, tokenFile, keep, redundant}, at most " + PUBLISH_MAX,
         "Files, servers and commands that an issuer puts seed spores to.",
+      ),
+    }),
+    {},
+  ),
+  security: v.optional(
+    v.strictObject({
+      incidents: v.optional(
+        v.strictObject({
+          dryRun: flag(false, "Responses to incidents beyond the alert are only told of, and not carried out."),
+          rules: setting(
+            v.pipe(
+              v.array(v.unknown()),
+              v.maxLength(64),
+              v.transform((entries) => entries.map((one) => plain(one))),
+              v.array(INCIDENT_RULE),
+            ),
+            () => [],
+            "a list of {rule, enabled, threshold, window, response, sharperAt, sharper, hold}, at most 64, of rules that " +
+              "mycelium incident rules lists",
+            "What differs from the rules about incidents as they are.",
+          ),
+        }),
+        {},
       ),
     }),
     {},
@@ -663,6 +702,19 @@ export function everyMs(text: string): number | undefined {
   if (!match) return undefined;
   const ms = Number(match[1]) * { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[match[2] as "s" | "m" | "h" | "d"];
   return ms >= 10_000 && ms <= 30 * 86_400_000 ? ms : undefined;
+}
+
+/** What a configuration says about incidents. */
+export function incidentSettings(config: Config): IncidentSettings {
+  const { dryRun, rules } = config.security.incidents;
+  return {
+    dryRun,
+    rules: rules.map(({ window, hold, ...rest }) => ({
+      ...rest,
+      ...(window === undefined ? {} : { windowMs: everyMs(window)! }),
+      ...(hold === undefined ? {} : { holdMs: everyMs(hold)! }),
+    })),
+  };
 }
 
 /** A mapping of the YAML reader as an object without a prototype: what stands in it are keys and nothing else. */

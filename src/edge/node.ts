@@ -40,6 +40,7 @@ import {
   configOfFlags,
   everyMs,
   httpAddress,
+  incidentSettings,
   listenAddresses,
   type LoadedConfig,
   parseConfigText,
@@ -208,6 +209,7 @@ class RunningNode {
       entries: store.load(),
       rng: seededRng(randomBytes(4).readInt32LE()),
       entropy: { bytes: (length) => new Uint8Array(randomBytes(length)) },
+      incidents: incidentSettings(config),
     });
     this.#runtime = new Runtime({
       agent: this.#agent,
@@ -829,6 +831,9 @@ class RunningNode {
     const differ = (part: (one: Config) => unknown) => JSON.stringify(part(before)) !== JSON.stringify(part(config));
     if (differ((one) => [one.listen, one.port, one.advertise])) await this.#runtime.restartNetwork();
     else if (differ((one) => one.discovery)) await this.#runtime.restartDiscovery();
+    if (differ((one) => one.security)) {
+      this.#runtime.dispatch({ type: "incident-settings", nowMs: Date.now(), settings: incidentSettings(config) });
+    }
     if (differ((one) => one.seeds) && !this.#ending) {
       await this.#publisher.stop();
       this.#publisher = this.#createPublisher();
