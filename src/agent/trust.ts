@@ -667,7 +667,7 @@ export class Trust implements Part {
   #failed(code: string): void {
     const { ctx } = this;
     this.#failures += 1;
-    this.#notBeforeMs = ctx.nowMs + Math.min(BACKOFF_MS_MAX, RANK_MS * 2 ** Math.min(this.#failures, 8));
+    this.#notBeforeMs = ctx.nowMs + Math.min(BACKOFF_MS_MAX, SETTLE_MS * 2 ** Math.min(this.#failures, 9));
     ctx.log("info", "trust-not-updated", `An update of the agreed scores was not decided: ${code}`, { code });
   }
 
