@@ -201,6 +201,7 @@ export class Agreement implements Part {
           if (!result.ok) ctx.log("info", "electorate-not-changed", result.message, { code: result.code });
         });
       },
+      replace: (without) => this.#console.release(without),
       resize: (size) => this.#step({ type: "committee", nowMs: this.#nowMs, size }),
       faultPpm: () => Math.floor(this.#faulty.filter(Boolean).length * 1_000_000 / Math.max(20, this.#faulty.length)),
     });

@@ -8,7 +8,7 @@ import { equalBytes, fromBase64Url, toHex } from "../core/bytes.ts";
 import { type KeyPair, keyPairFromSeed } from "../core/crypto.ts";
 import { tableHash, toleratedFaults } from "../consensus/weights.ts";
 import { RECORD_LIFE_MS_MAX, sealSpore } from "../spore/record.ts";
-import { ELECTORATE_KEY, encodeElectorate, nextSeed, sealEmergency, TRUST_KEY } from "./agreed.ts";
+import { type Electorate, ELECTORATE_KEY, encodeElectorate, nextSeed, sealEmergency, TRUST_KEY } from "./agreed.ts";
 import type { AgreementChain } from "./agreement_chain.ts";
 import type { AgreementRequest } from "./agreement_requests.ts";
 import type { Weigh } from "./agreement_electorate.ts";
@@ -88,8 +88,6 @@ export class AgreementConsole {
     const { ctx, steward } = this.#port;
     const { state } = ctx;
     const signer = this.#operatorKey(request.genesisSeed);
-    const chain = this.#port.chain();
-    const { electorate } = chain;
     const before = steward.view();
     const ids = new Set(request.without.length > 0 ? request.without.map((one) => this.#voter(one)) : before.absent);
     if (before.health !== "lost") {
@@ -101,21 +99,63 @@ export class AgreementConsole {
     }
     if (ids.has(state.nodeId)) throw new Refusal("own-node", "Cannot go on without this node itself");
     if (ids.size === 0) throw new Refusal("bad-request", "Name who is given up: --without <node>");
+    const { plan, electorate: next, atMs } = this.#planned(ids);
+    if (request.dryRun) return { ...plan, done: false };
+    this.#replace(ids, request.reason ?? "quorum lost", signer, next, atMs);
+    return { ...plan, done: true };
+  }
+
+  #planned(ids: ReadonlySet<string>): {
+    readonly electorate: Electorate;
+    readonly atMs: number;
+    readonly plan: {
+      readonly epoch: number;
+      readonly voters: readonly string[];
+      readonly without: readonly string[];
+      readonly tolerated: number;
+      readonly silent: readonly string[];
+    };
+  } {
+    const { ctx, steward } = this.#port;
+    const { state } = ctx;
+    const chain = this.#port.chain();
+    const { electorate } = chain;
     const atMs = Math.max(ctx.nowMs, (this.#port.current(ELECTORATE_KEY)?.record.seq ?? 0) + 1);
     const seed = nextSeed(electorate.table, state.networkId, chain.standing.seeds);
     const next = reduced(electorate, ids, seed, { weigh: this.#port.weigh, networkId: state.networkId, atMs });
     if (!next) throw new Refusal("bad-request", "Nobody would be left to vote");
     const answering = steward.answering();
     const silent = next.table.voters.filter((one) => !answering.has(one.id)).map((one) => one.id);
-    const plan = {
-      epoch: next.table.epoch,
-      voters: next.table.voters.map((one) => one.id),
-      without: [...ids],
-      tolerated: toleratedFaults(next.table),
-      silent,
+    return {
+      electorate: next,
+      atMs,
+      plan: {
+        epoch: next.table.epoch,
+        voters: next.table.voters.map((one) => one.id),
+        without: [...ids],
+        tolerated: toleratedFaults(next.table),
+        silent,
+      },
     };
-    if (request.dryRun) return { ...plan, done: false };
-    const reason = request.reason ?? "quorum lost";
+  }
+
+  /** Goes on without voters that have left or were removed, where the operator's key is here. */
+  release(ids: ReadonlySet<string>): void {
+    const { operatorPair } = this.#port.ctx.state;
+    if (!operatorPair) return;
+    try {
+      const { electorate, atMs } = this.#planned(ids);
+      this.#replace(ids, "they have left or were removed", operatorPair, electorate, atMs);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      this.#port.ctx.log("warn", "electorate-not-replaced", error.message);
+    }
+  }
+
+  #replace(ids: ReadonlySet<string>, reason: string, signer: KeyPair, next: Electorate, atMs: number): void {
+    const { ctx } = this.#port;
+    const { state } = ctx;
+    const { electorate } = this.#port.chain();
     const spore = sealSpore(
       {
         key: ELECTORATE_KEY,
@@ -146,7 +186,6 @@ export class AgreementConsole {
     );
     const verdict = this.#port.decide({ statement, record: spore.envelope });
     if (verdict !== "accept") throw new Refusal("refused", `Cannot replace the electorate: ${verdict}`);
-    return { ...plan, done: true };
   }
 
   #operatorKey(seed: Uint8Array | undefined): KeyPair {

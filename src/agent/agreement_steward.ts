@@ -29,6 +29,8 @@ const STABLE_MS = 2_000;
 const TURN_MS = 8_000;
 /** Weights alone are changed no more often. */
 const WEIGHTS_MS = 600_000;
+/** A quorum that was lost to removed voters is waited for so long: the others may still agree. */
+const RELEASE_MS = 5_000;
 /** Between two looks. */
 const LOOK_MS = 1_000;
 /** Conditions are taken this often. */
@@ -47,6 +49,8 @@ export interface StewardPort {
   readonly busy: () => boolean;
   readonly propose: (electorate: Electorate, proofs: readonly Envelope[], atMs: number) => void;
   readonly resize: (size: number) => void;
+  /** Goes on without voters that have left or were removed, by the operator's key on this node. */
+  readonly replace: (without: ReadonlySet<string>) => void;
   /** Share of recent decisions with evidence, parts per million. */
   readonly faultPpm: () => number;
 }
@@ -116,9 +120,12 @@ export class Steward {
   }
 
   /** Voters that are gone for good as far as anybody can tell: who left, was removed, or has been away for long. */
-  gone(atMs: number): { readonly ids: ReadonlySet<string>; readonly proofs: readonly Envelope[] } {
+  gone(
+    atMs: number,
+  ): { readonly ids: ReadonlySet<string>; readonly proved: ReadonlySet<string>; readonly proofs: readonly Envelope[] } {
     const { state } = this.#port.ctx;
     const ids = new Set<string>();
+    const proved = new Set<string>();
     const proofs: Envelope[] = [];
     const revoked = new Map(
       [...state.revocations.entries()].flatMap(([, one]) =>
@@ -132,9 +139,11 @@ export class Steward {
       const proof = revocation ?? (member?.record.left ? member.recordEnvelope : undefined);
       if (!proof && !isAway(member?.membership.expiresMs, atMs)) continue;
       ids.add(id);
-      if (proof) proofs.push(proof);
+      if (!proof) continue;
+      proofs.push(proof);
+      proved.add(id);
     }
-    return { ids, proofs };
+    return { ids, proved, proofs };
   }
 
   /** Regular work of a voter; returns when it wants to be woken. */
@@ -148,13 +157,35 @@ export class Steward {
       this.#epoch = table.epoch;
       this.#changedMs = ctx.nowMs;
       this.#wanted = undefined;
+      this.#sizeMs = 0;
     }
     if (ctx.nowMs >= this.#sizeMs) {
       this.#sizeMs = ctx.nowMs + SIZE_MS;
       this.#resize();
     }
-    if (table.voters.some((one) => one.id === ctx.state.nodeId)) this.#steer();
+    if (table.voters.some((one) => one.id === ctx.state.nodeId)) {
+      this.#steer();
+      this.#release();
+    }
     return this.#lookMs;
+  }
+
+  /**
+   * Two or three voters need each other: who is removed, or leaves, takes the quorum along. Where the operator's key is here,
+   * the person that holds it has said so already, and the rest goes on.
+   */
+  #release(): void {
+    const { ctx } = this.#port;
+    const { state } = ctx;
+    const { table } = this.#port.chain().electorate;
+    const answering = this.answering();
+    if (!state.operatorPair || quorumHealth(table.voters, answering).health !== "lost") return;
+    const { proved } = this.gone(ctx.nowMs);
+    const rest = table.voters.filter((one) => !proved.has(one.id));
+    if (proved.size === 0 || quorumHealth(rest, answering).health === "lost") return;
+    if (ctx.nowMs < this.#health.sinceMs + RELEASE_MS || ctx.nowMs < this.#changedMs + RELEASE_MS) return;
+    this.#changedMs = ctx.nowMs;
+    this.#port.replace(proved);
   }
 
   /** Notes who came and went, and says where the quorum's health changes. */

@@ -401,6 +401,16 @@ export class World {
     return answer.value as T;
   }
 
+  /** Asks the agent of a host and does not wait; the result gives the answer, as soon as there is one. */
+  later(host: Host, request: ControlRequest): () => { readonly value?: unknown; readonly error?: ControlError } {
+    const id = this.#nextId++;
+    this.dispatch(host, { type: "control", nowMs: this.local(host), controlId: id, request, by: LOCAL });
+    return () => {
+      const answer = host.controls.get(id);
+      return answer === undefined ? {} : answer.ok ? { value: answer.value } : { error: answer.error };
+    };
+  }
+
   /** How a puppet looks to a host. */
   peerView(puppet: Puppet, host: Host, direction: "inbound" | "outbound" = "inbound"): PeerView {
     return {
