@@ -45,6 +45,7 @@ export function findingsOf(status: Status, nowMs: number): Finding[] {
     ...credentialFindings(status),
     ...clockFindings(status, nowMs),
     ...memberFindings(status),
+    ...authorityFindings(status),
     ...nodeFindings(status),
     ...seedFindings(status, nowMs),
   ];
@@ -225,6 +226,26 @@ function memberFindings(status: Status): Finding[] {
     });
   }
   return out;
+}
+
+/** Issuers that were removed and cannot be replaced: they are to sign that they are none any more. */
+function authorityFindings(status: Status): Finding[] {
+  if (!status.network || status.bootstrap.stage !== "verified") return [];
+  const { issuers, threshold } = status.network.authority;
+  const members = new Set(status.members.filter((one) => one.state !== "left").map((one) => one.nodeId));
+  const gone = issuers.filter((one) => !members.has(one));
+  if (gone.length === 0 || issuers.length - gone.length >= threshold) return [];
+  return [{
+    severity: "error",
+    code: "authority-short",
+    what:
+      `${plural(gone.length, "issuer")} of ${issuers.length} ${
+        gone.length === 1 ? "is" : "are"
+      } gone, and ${threshold} ` +
+      "have to sign who takes the place",
+    tried: gone.map((one) => one.slice(-8)).join(", "),
+    cure: "On an issuer, with the genesis key: mycelium genesis recover --key <file>",
+  }];
 }
 
 function nodeFindings(status: Status): Finding[] {

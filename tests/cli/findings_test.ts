@@ -83,6 +83,26 @@ Deno.test("findingsOf() reports components that are not well, and the mode that 
   assert.deepEqual(codes(sick), ["no-tolerance", "component-failed", "mode"]);
 });
 
+Deno.test("[2.1e] findingsOf() says when too few issuers are left to change who is one, and what signs for them", () => {
+  const base = singleNodeStatus();
+  const issuers = (gone: number, threshold: number): Status => ({
+    ...base,
+    network: {
+      ...base.network!,
+      authority: { epoch: 2, issuers: [base.node.nodeId, ...["lost1", "lost2"].slice(0, gone)], threshold },
+    },
+  });
+  assert.deepEqual(codes(issuers(1, 1)), ["no-tolerance"]);
+  const [, found] = findingsOf(issuers(1, 2), FIXTURE_NOW_MS);
+  assert.deepEqual(found, {
+    severity: "error",
+    code: "authority-short",
+    what: "1 issuer of 2 is gone, and 2 have to sign who takes the place",
+    tried: "lost1",
+    cure: "On an issuer, with the genesis key: mycelium genesis recover --key <file>",
+  });
+});
+
 Deno.test("diskFinding() is an error when next to nothing is left", () => {
   assert.equal(diskFinding(400 << 20, "/x").severity, "warning");
   assert.equal(diskFinding(1 << 20, "/x").severity, "error");

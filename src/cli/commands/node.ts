@@ -171,8 +171,8 @@ export function registerGenesis(program: Command, register: Register): void {
   const take = genesis.command("export").argument("<file>", "where the key goes, best on a medium that is taken away")
     .summary("move the genesis key out of this node")
     .description(
-      "Writes the genesis key into a file and forgets it here. The network works without it; it is needed only to " +
-        "found the authority anew when all issuers are lost.",
+      "Writes the genesis key into a file and forgets it here. The network works without it; it is needed only where " +
+        "too few issuers are left to sign who is one: all of two or three do, more than two thirds of more.",
     )
     .option("--dry-run", "say what would happen, change nothing")
     .option("-y, --yes", "do not ask");
