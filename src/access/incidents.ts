@@ -27,7 +27,7 @@ export type Severity = typeof SEVERITIES[number];
 /** Something that happened and may belong to an incident. */
 export interface SecurityEvent {
   readonly atMs: number;
-  /** `refused:<reason>` or `audit:<action>`, or a word of the agent's own. */
+  /** `refused:<reason>`, `audit:<action>`, `throttled:<rule>` for who goes on all the same, or another of the agent's. */
   readonly kind: string;
   /** Who: `node:<id>`, `address:<ip>`, `principal:<name>`, `invite:<id>`, or `network` where it is nobody's. */
   readonly subject: string;
@@ -65,7 +65,7 @@ export const INCIDENT_RULES: readonly IncidentRule[] = [
     id: "invite-guessing",
     title: "Tries invites that it does not have",
     severity: "warning",
-    kinds: ["refused:proof-invalid", "refused:invite-unknown", "refused:join-forged"],
+    kinds: ["refused:proof-invalid", "refused:invite-unknown", "throttled:invite-guessing"],
     proof: false,
     enabled: true,
     threshold: 5,
@@ -355,6 +355,8 @@ export type IncidentEvent =
     readonly sharpest: Response;
     /** The same for a rule whose events are proofs. @default as without */
     readonly proven?: Response;
+    /** How many times the thresholds it takes: others may stand behind the same address. @default 1 */
+    readonly factor?: number;
   }
   | { readonly type: "wake"; readonly nowMs: number }
   /** A person knows of it: the alert ends. */
@@ -515,16 +517,24 @@ export class Incidents {
 
   #observed(
     event: SecurityEvent,
-    caps: { readonly sharpest: Response; readonly proven?: Response },
+    caps: { readonly sharpest: Response; readonly proven?: Response; readonly factor?: number },
   ): readonly IncidentEffect[] {
     const effects: IncidentEffect[] = [];
     for (const rule of this.#rules) {
       if (!rule.enabled || !rule.kinds.some((kind) => fits(kind, event.kind))) continue;
-      const count = this.#count(rule, event.subject, event.atMs, Math.max(rule.threshold, rule.sharperAt));
-      if (count >= rule.threshold) {
-        effects.push(...this.#found(rule, event, count, rule.proof ? caps.proven ?? caps.sharpest : caps.sharpest));
+      const factor = caps.factor ?? 1;
+      const count = this.#count(rule, event.subject, event.atMs, Math.max(rule.threshold, rule.sharperAt) * factor);
+      if (count >= rule.threshold * factor) {
+        effects.push(
+          ...this.#found(
+            rule,
+            event,
+            Math.floor(count / factor),
+            rule.proof ? caps.proven ?? caps.sharpest : caps.sharpest,
+          ),
+        );
       }
-      if (rule.threshold === 1 || event.subject === CROWD) continue;
+      if (rule.threshold === 1 || event.subject === CROWD || factor > 1) continue;
       const crowd = this.#count(rule, CROWD, event.atMs, rule.threshold * CROWD_FACTOR);
       // One subject that has an incident of its own is no crowd.
       if (crowd < rule.threshold * CROWD_FACTOR || this.#openOf(rule.id, event.subject)) continue;

@@ -159,6 +159,7 @@ export class Agent {
       recoveredMs: () => this.#primary.recoveredMs,
       replaced: (newPrimary) => this.#parts.forEach((part) => part.authorityReplaced?.(newPrimary)),
       rejoin: () => this.#rejoin(),
+      distrusted: (nodeId) => !this.#trust.may(nodeId, "seed").ok,
     });
     this.#exchange.contradicted = (nodeId) => this.#seeds.contradicted(nodeId);
     this.#primary = new Primary(this.#ctx, options.entries);
@@ -189,6 +190,7 @@ export class Agent {
       leads: () => this.#primary.leader === this.nodeId,
     });
     this.#latent.watch("node/", (key) => this.#trust.reported(key), { keeps: false });
+    this.#primary.tierOf = (nodeId) => this.#trust.tier(nodeId);
     this.#latent.distrusted = (nodeId) => !this.#trust.may(nodeId, "record").ok;
     this.#incidents = new IncidentKeeper(
       this.#ctx,
@@ -230,7 +232,6 @@ export class Agent {
     this.#joinAgreement();
     this.#parts = [
       this.#incidents,
-      this.#heads,
       this.#access,
       this.#detector,
       this.#broadcast,
@@ -240,6 +241,8 @@ export class Agent {
       this.#agreement,
       this.#records,
       this.#trust,
+      // After the records: it begins with what stands there.
+      this.#heads,
     ];
     this.#served = new Map(this.#parts.flatMap((part) => part.methods.map((method) => [method, part])));
     this.#answered = new Map(this.#parts.flatMap((part) => part.verbs.map((verb) => [verb, part])));

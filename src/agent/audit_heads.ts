@@ -115,6 +115,8 @@ export class AuditHeads implements Part {
   sealed(head: AuditHead, kept: number): void {
     const last = this.#own.at(-1);
     if (last && last.seq === head.seq && last.hash === head.hash) return;
+    const why = contradiction(this.#own, [head], kept);
+    if (why) this.#deps.damaged(this.#ctx.state.nodeId, why);
     const others = this.#own.filter((one) => one.seq < head.seq);
     this.#own = [...others, head].slice(-REMEMBERED_MAX);
     this.#kept = kept;

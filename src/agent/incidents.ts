@@ -46,6 +46,8 @@ export interface IncidentDeps {
 /** One incident as it is told of. */
 export type IncidentView = Omit<Incident, "measures"> & {
   readonly title: string;
+  /** What a person can do about it. */
+  readonly possible: readonly Response[];
   readonly measures: readonly (Measure & { readonly active: boolean })[];
 };
 
@@ -77,6 +79,18 @@ const REFUSALS_MAX = 256;
 /** Entries about refusals in a minute. */
 const REFUSAL_ENTRIES_MAX = 30;
 
+/** An address is blamed for what so many nodes behind it would be blamed for. */
+const ADDRESS_FACTOR = 4;
+
+/** Whom an event is about, and what may be done to him. */
+interface Blamed {
+  readonly subject: string;
+  /** Sharpest response without proof, and with it. */
+  readonly sharpest: Response;
+  readonly proven: Response;
+  readonly factor?: number;
+}
+
 interface Bucket {
   tokens: number;
   atMs: number;
@@ -94,7 +108,7 @@ export class IncidentKeeper implements Part {
   readonly #refusals = new Map<string, { sinceMs: number; count: number; reason: string; subject: string }>();
   readonly #opened = new Map<string, number>();
   /** Measures in force by subject; those whose time is over are told apart where they are used. */
-  #active: ReadonlyMap<string, readonly Measure[]> = new Map();
+  #active: ReadonlyMap<string, readonly (Measure & { readonly rule: string })[]> = new Map();
   #entries = { sinceMs: 0, count: 0 };
   #throttled = 0;
   #lastMs: number | undefined;
@@ -144,7 +158,7 @@ export class IncidentKeeper implements Part {
 
   /** Whether this node has nothing to do with a node for the time being. */
   isQuarantined(nodeId: string): boolean {
-    return this.#measured(`node:${nodeId}`, "quarantine");
+    return this.#measured(`node:${nodeId}`, "quarantine") !== undefined;
   }
 
   /**
@@ -162,9 +176,11 @@ export class IncidentKeeper implements Part {
     const host = hostOf(peer.remoteAddress);
     const subjects = [`node:${peer.nodeId}`, ...(member || host === undefined ? [] : [`address:${host}`])];
     for (const subject of subjects) {
-      if (!this.#measured(subject, "throttle")) continue;
-      if (this.#take(subject, member ? MEMBER : STRANGER)) continue;
+      const rule = this.#measured(subject, "throttle");
+      if (rule === undefined || this.#take(subject, member ? MEMBER : STRANGER)) continue;
       this.#throttled += 1;
+      // Who is held up for what he did himself and goes on is worse than one who does it once. Others may share an address.
+      if (subject.startsWith("node:")) this.observe(`throttled:${rule}`, peer.nodeId, method);
       throw new Refusal("throttled", "too much of this: wait, and ask more slowly");
     }
   }
@@ -276,11 +292,11 @@ export class IncidentKeeper implements Part {
 
   #handle(one: { readonly kind: string; readonly from: string; readonly detail: string }): void {
     const { nowMs } = this.#ctx;
-    for (const { subject, sharpest, proven } of this.#subjectsOf(one.kind, one.from)) {
+    for (const { subject, ...caps } of this.#subjectsOf(one.kind, one.from)) {
       const detail = one.detail || one.from;
       const event = { atMs: nowMs, kind: one.kind, subject, detail };
-      if (one.kind.startsWith("refused:")) this.#writeDown(one.kind.slice(8), subject);
-      this.#carryOut(this.incidents.step({ type: "observed", event, sharpest, proven }));
+      if (one.kind.startsWith("refused:") && !caps.factor) this.#writeDown(one.kind.slice(8), subject);
+      this.#carryOut(this.incidents.step({ type: "observed", event, ...caps }));
     }
   }
 
@@ -288,7 +304,7 @@ export class IncidentKeeper implements Part {
   #subjectsOf(
     kind: string,
     from: string,
-  ): { readonly subject: string; readonly sharpest: Response; readonly proven: Response }[] {
+  ): Blamed[] {
     const { state, sessions } = this.#ctx;
     // Invites are taken back, whoever gave them.
     if (kind === "audit:invite-created") {
@@ -296,7 +312,7 @@ export class IncidentKeeper implements Part {
     }
     if (from === state.nodeId) return [{ subject: "this-node", sharpest: "alert", proven: "alert" }];
     const node = publicKeyOf(from) ? from : this.#nodeAt(from);
-    const found: { subject: string; sharpest: Response; proven: Response }[] = [];
+    const found: Blamed[] = [];
     if (node !== undefined) {
       const member = state.members.get(node) !== undefined;
       found.push({ subject: `node:${node}`, sharpest: member ? "throttle" : "quarantine", proven: "quarantine" });
@@ -304,7 +320,14 @@ export class IncidentKeeper implements Part {
       if (member) return found;
     }
     const host = hostOf(node === undefined ? from : sessions.get(node)?.peer.remoteAddress ?? "");
-    if (host !== undefined) found.push({ subject: `address:${host}`, sharpest: "throttle", proven: "throttle" });
+    if (host !== undefined) {
+      found.push({
+        subject: `address:${host}`,
+        sharpest: "throttle",
+        proven: "throttle",
+        ...(node === undefined ? {} : { factor: ADDRESS_FACTOR }),
+      });
+    }
     if (found.length === 0) found.push({ subject: `principal:${from}`, sharpest: "alert", proven: "alert" });
     return found;
   }
@@ -492,9 +515,10 @@ export class IncidentKeeper implements Part {
     return true;
   }
 
-  #measured(subject: string, response: Response): boolean {
+  /** Rule by which a subject is under a response now. */
+  #measured(subject: string, response: Response): string | undefined {
     const { nowMs } = this.#ctx;
-    return this.#active.get(subject)?.some((one) => one.response === response && one.untilMs > nowMs) ?? false;
+    return this.#active.get(subject)?.find((one) => one.response === response && one.untilMs > nowMs)?.rule;
   }
 
   #find(wanted: number): Incident {
@@ -507,7 +531,7 @@ export class IncidentKeeper implements Part {
     );
   }
 
-  #view(incident: Incident): IncidentView & { readonly possible: readonly Response[] } {
+  #view(incident: Incident): IncidentView {
     const { nowMs } = this.#ctx;
     return {
       ...incident,
@@ -528,15 +552,18 @@ export class IncidentKeeper implements Part {
   }
 
   #note(): void {
-    const active = new Map<string, Measure[]>();
-    for (const one of this.incidents.active(0)) {
-      active.set(one.subject, [...active.get(one.subject) ?? [], one]);
+    const active = new Map<string, (Measure & { readonly rule: string })[]>();
+    for (const { rule, measures } of this.incidents.all()) {
+      for (const one of measures) {
+        if (isActive(one, 0)) active.set(one.subject, [...active.get(one.subject) ?? [], { ...one, rule }]);
+      }
     }
     this.#active = active;
   }
 
   #look(): void {
-    this.#looked = [...new Set(this.incidents.rules.filter((one) => one.enabled).flatMap((one) => one.kinds))];
+    const rules = this.incidents.rules.filter((one) => one.enabled);
+    this.#looked = [...new Set(rules.flatMap((one) => one.kinds))];
   }
 }
 

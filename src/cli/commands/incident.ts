@@ -1,14 +1,12 @@
 /** `incident`: what this node found suspicious, and what is done about it. @module */
 
 import type { Command } from "commander";
-import type { IncidentRule, Response } from "../../access/incidents.ts";
+import type { IncidentRule } from "../../access/incidents.ts";
 import type { IncidentView } from "../../agent/incidents.ts";
 import { type Context, durationFlag, type Register } from "../context.ts";
 import { EXIT, usageError } from "../exit.ts";
 import { duration, instant, plural, safe } from "../output.ts";
 import { examples } from "./up.ts";
-
-type View = IncidentView & { readonly possible: readonly Response[] };
 
 const RESPONSES = ["throttle", "quarantine", "revoke", "release"];
 const STATE_STYLES = { open: "red", acknowledged: "yellow", closed: "dim" } as const;
@@ -25,7 +23,7 @@ export function registerIncident(program: Command, register: Register): void {
   register(list, async (context, _args, command) => {
     using client = await context.agent();
     const all = command.opts<{ all?: boolean }>().all ?? false;
-    const found = await client.control({ verb: "incident-list", all }) as readonly View[];
+    const found = await client.control({ verb: "incident-list", all }) as readonly IncidentView[];
     const { out } = context;
     if (out.json) out.document(found);
     else if (found.length === 0) out.note(all ? "There was none" : "There is none. Closed ones: --all");
@@ -51,7 +49,7 @@ export function registerIncident(program: Command, register: Register): void {
   const show = incident.command("show").argument("<id>", "number of the incident").summary("all about one incident");
   register(show, async (context, args) => {
     using client = await context.agent();
-    const found = await client.control({ verb: "incident-show", id: idOf(args[0]!) }) as View;
+    const found = await client.control({ verb: "incident-show", id: idOf(args[0]!) }) as IncidentView;
     if (context.out.json) context.out.document(found);
     else showOne(context, found);
     return EXIT.ok;
@@ -70,7 +68,7 @@ export function registerIncident(program: Command, register: Register): void {
       verb: "incident-ack",
       id: idOf(args[0]!),
       ...(note === undefined ? {} : { note }),
-    }) as View;
+    }) as IncidentView;
     if (context.out.json) context.out.document(found);
     else context.out.note(`Incident ${found.id} is acknowledged`);
     return EXIT.ok;
@@ -168,7 +166,7 @@ function describe(one: Responded): string {
   return `${one.response} ${subject}${until}`;
 }
 
-function showOne(context: Context, one: View): void {
+function showOne(context: Context, one: IncidentView): void {
   const { out } = context;
   out.line(`${out.style("bold", `Incident ${one.id}`)}: ${one.title}`);
   out.line(`Rule       ${one.rule}, ${one.severity}`);
