@@ -86,6 +86,11 @@ export interface PrimaryView extends RaftView {
   readonly stateHash: Uint8Array;
   /** An entry of the log in memory. */
   entryAt(index: number): Entry | undefined;
+  /** What was decided, with what shows it. */
+  readonly agreed: StateMachine["agreed"] & {
+    /** Hash of the record that stands under a key. */
+    hashOf(key: string): Uint8Array | undefined;
+  };
 }
 
 /** What a read gives. */
@@ -149,6 +154,8 @@ export class Primary implements Part {
   ];
   readonly verbs: readonly string[];
   readonly datagramKind: number = DATAGRAM_KIND;
+  /** How much a node is trusted with a vote, below 0 not at all; trust says so. */
+  tierOf: (nodeId: string) => number = () => 0;
   /** Proofs for what was agreed on. */
   readonly attestation: Attestation;
   readonly #ctx: Context;
@@ -218,6 +225,7 @@ export class Primary implements Part {
       fence: (nodeId, replica) => this.#fence.fence(nodeId, replica),
       isGivenUp: (replica) => this.#fence.isGivenUp(replica) !== undefined,
       propose: (command) => this.#proposeOwn(command),
+      tier: (nodeId) => this.tierOf(nodeId),
       change: (changes) => this.#change(changes),
     });
     // deno-lint-ignore no-this-alias -- the getters of the port below have a `this` of their own
@@ -388,6 +396,13 @@ export class Primary implements Part {
       stateIndex: state.index,
       stateHash: state.hash,
       entryAt: (index) => raft.entryAt(index),
+      agreed: {
+        electorate: state.agreed.electorate,
+        links: state.agreed.links,
+        keys: state.agreed.keys,
+        warrantOf: (key) => state.agreed.warrantOf(key),
+        hashOf: (key) => state.get(key)?.spore.hash,
+      },
     };
   }
 
@@ -884,7 +899,7 @@ export class Primary implements Part {
   #receive(from: string, packet: Packet): void {
     const { ctx } = this;
     const raft = this.#raft!;
-    const key = publicKeyOf(from);
+    const key = ctx.sessions.get(from)?.peer.publicKey;
     const chain = ctx.state.network!.chain!;
     // Who was removed hands over what it leads, for as long as its channel lasts: a second.
     const known = key && (membersOf(raft.view.config).includes(packet.f) ||

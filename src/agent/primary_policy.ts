@@ -32,6 +32,8 @@ export interface PolicyPort {
   isGivenUp(replica: string): boolean;
   /** Puts a command of the leader itself into the log. */
   propose(command: Command): void;
+  /** How much a node is trusted; below 0 it does not vote. */
+  tier(nodeId: string): number;
   /** Asks the core for a change of the configuration. */
   change(changes: (RaftEvent & { readonly type: "change-config" })["changes"]): void;
 }
@@ -149,7 +151,8 @@ export class PrimaryPolicy {
   #candidate(nodeId: string, self: string, view: RaftView): VoterCandidate | undefined {
     const { sessions, state } = this.#ctx;
     if (nodeId === state.nodeId) {
-      return { id: self, reachable: true, sinceMs: 0, tier: 0, drained: state.mode === "drained", lag: 0 };
+      const tier = this.#port.tier(nodeId);
+      return { id: self, reachable: true, sinceMs: 0, tier, drained: state.mode === "drained", lag: 0 };
     }
     const id = this.#replicaOf(nodeId, view);
     if (id === undefined) return undefined;
@@ -163,7 +166,7 @@ export class PrimaryPolicy {
       reachable: session?.member === true && answers,
       sinceMs: answers ? sinceMs : Math.max(sinceMs, seen.sinceMs),
       ...(session?.rttMs === undefined ? {} : { rttMs: Math.round(session.rttMs) }),
-      tier: 0,
+      tier: this.#port.tier(nodeId),
       drained: state.members.get(nodeId)?.record.drained ?? false,
       // One that has acknowledged nothing yet may lack anything.
       ...(progress?.state === "replicate" ? { lag: view.lastIndex - progress.matchIndex } : {}),

@@ -107,7 +107,7 @@ export interface RecordShelf {
 }
 
 /** Why a seed was refused; becomes a metric label. */
-export type SeedRefusalCode = BundleRefusal | AuthorityRefusal | "rollback" | "bad-signature";
+export type SeedRefusalCode = BundleRefusal | AuthorityRefusal | "rollback" | "bad-signature" | "distrusted";
 
 /** What a seed says, once it is verified. */
 export type SeedReading =
@@ -205,6 +205,16 @@ export interface SeedsOptions {
   readonly recoveredMs: () => number | undefined;
   /** Some moments later: the node has to find the others anew. */
   readonly rejoin: () => void;
+  /** Whose seeds are not read, unless a person insists. */
+  readonly distrusted: (nodeId: string) => boolean;
+}
+
+function distrusted(signer: string): SeedReading & { readonly ok: false } {
+  return {
+    ok: false,
+    reason: "distrusted",
+    detail: `signed by ${signer}, which is not trusted: mycelium trust explain`,
+  };
 }
 
 function isAgreed(spore: Spore): boolean {
@@ -423,6 +433,7 @@ export class Seeds implements Part {
     const verdict = verifyAuthority(bundle, this.#knowledge());
     if (!verdict.ok) return verdict;
     const name = `${bundle.kind}:${nodeIdOf(bundle.signer)}`;
+    if (!force && this.#options.distrusted(nodeIdOf(bundle.signer))) return distrusted(nodeIdOf(bundle.signer));
     const seen = this.#seen.get(name);
     if (seen !== undefined && bundle.seq < seen && !force) {
       return { ok: false, reason: "rollback", detail: `its number is ${bundle.seq}, already seen ${seen}` };
@@ -458,6 +469,7 @@ export class Seeds implements Part {
     const signer = nodeIdOf(read.signer);
     const { seq, addresses, issuedMs, expiresMs } = document;
     const name = `addresses:${signer}`;
+    if (!force && this.#options.distrusted(signer)) return distrusted(signer);
     const reading = { ok: true, kind: "addresses", seq, signer, addresses, issuedMs, expiresMs, stale, records: 0 };
     return { ok: true, name, seen: this.#seen.get(name), reading: reading as Judged["reading"] };
   }

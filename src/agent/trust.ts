@@ -265,12 +265,12 @@ export class Trust implements Part {
   }
 
   /**
-   * How much a node is trusted where nodes are ranked: 0 where it may not lead, 1 where it may, 2 from three quarters on.
-   * Coarse, so that nobody is replaced for a little.
+   * How much a node is trusted with a vote in the Primary Spore: below 0 not at all, 0 as a newcomer, 1 from three quarters
+   * on. Coarse, so that nobody is replaced for a little.
    */
   tier(nodeId: string): number {
-    if (!this.may(nodeId, "lead").ok) return 0;
-    return this.standing(nodeId).agreedPpm >= TIER_PPM ? 2 : 1;
+    if (!this.may(nodeId, "lead").ok) return -1;
+    return this.standing(nodeId).agreedPpm >= TIER_PPM ? 1 : 0;
   }
 
   /**
@@ -515,7 +515,9 @@ export class Trust implements Part {
     this.#report();
     const proposeMs = this.#propose();
     if (nowMs >= this.#writeMs) this.#write();
-    return Math.min(this.#lookMs, this.#writeMs, proposeMs, ...this.#toReport.values());
+    // Whoever is alone has nobody to look at, and is not woken for it.
+    const lookMs = this.ctx.state.members.size > 1 ? this.#lookMs : Infinity;
+    return Math.min(lookMs, this.#writeMs, proposeMs, ...this.#toReport.values());
   }
 
   /** The section of the status document. */

@@ -19,7 +19,7 @@ export interface VoterCandidate {
   readonly sinceMs: number;
   /** Time of a call there and back; missing where it is not known. */
   readonly rttMs?: number;
-  /** The higher the more it is trusted. */
+  /** The higher the more it is trusted; below 0 it is not trusted to vote at all. */
   readonly tier: number;
   /** An operator has asked it to give up work. */
   readonly drained: boolean;
@@ -89,9 +89,12 @@ export function planVoters(
   );
   if (fresh) return { changes: [{ op: "add-learner", node: fresh.id }], atMs: Infinity };
 
-  const kept = candidates.filter((one) => config.voters.includes(one.id));
+  const trusted = candidates.filter((one) => one.tier >= 0);
+  // Of nobody who is trusted nothing can be made.
+  if (trusted.length === 0) return nothing;
+  const kept = trusted.filter((one) => config.voters.includes(one.id));
   const failed = (one: VoterCandidate) => !one.reachable && nowMs - one.sinceMs >= policy.goneMs;
-  const ready = candidates.filter((one) => config.learners.includes(one.id) && isReady(one, nowMs, policy));
+  const ready = trusted.filter((one) => config.learners.includes(one.id) && isReady(one, nowMs, policy));
   const size = targetSize(kept.length + ready.length, config.voters.length, policy.votersMax);
   const ranked = [...kept, ...ready].sort((a, b) =>
     Number(failed(a)) - Number(failed(b)) || Number(a.drained) - Number(b.drained) || b.tier - a.tier ||
@@ -100,6 +103,7 @@ export function planVoters(
     a.sinceMs - b.sinceMs || (a.rttMs ?? Infinity) - (b.rttMs ?? Infinity) || (a.id < b.id ? -1 : 1)
   );
   const chosen = ranked.slice(0, size);
+  if (chosen.length === 0) return { changes: [], atMs: nextLook(config, candidates, nowMs, policy) };
   const changes = difference(config, chosen.map((one) => one.id), known);
   // A configuration that could not commit anything would also not commit the way out of it.
   const alive = chosen.filter((one) => one.reachable).length;

@@ -47,6 +47,14 @@ Deno.test("[3.1b] voters: from one to three at once, when both are stable and ha
   assert.equal(plan(config("a", "b c"), [node("a"), node("b"), unknown]), "nothing");
 });
 
+Deno.test("[2.3e] [3.1b] voters: one that is not trusted listens and does not vote; nobody trusted: nothing changes", () => {
+  const low = { tier: -1 };
+  assert.equal(plan(config("a", "b c"), [node("a"), node("b"), node("c", low)]), "nothing");
+  assert.equal(plan(config("a b c"), [node("a"), node("b"), node("c", low)]), "~b ~c");
+  assert.equal(plan(config("a b c", "d"), [node("a"), node("b"), node("c", low), node("d")]), "+d ~c");
+  assert.equal(plan(config("a b c"), [node("a", low), node("b", low), node("c", low)]), "nothing");
+});
+
 Deno.test("[3.1b] voters: a fourth issuer listens, a fifth makes it five, then seven", () => {
   const all = "abcdefg".split("").map((id) => node(id));
   assert.equal(plan(config("a b c", "d"), all.slice(0, 4)), "nothing");
