@@ -1307,7 +1307,9 @@ export class Agent {
   #settled(key: string): Spore | undefined {
     const held = this.#primary.state?.get(key)?.spore;
     const winner = this.#latent.table.get(key)?.winner;
-    const heard = winner?.proof?.tier === "primary" ? winner.spore : undefined;
+    const heard = winner?.proof?.tier === "primary" && !this.#records.isWrong(key, winner.spore.hash)
+      ? winner.spore
+      : undefined;
     return held && heard ? (heard.record.seq > held.record.seq ? heard : held) : held ?? heard;
   }
 

@@ -155,6 +155,11 @@ export class AgreedRecords implements Part {
     if (this.#started) this.#soon();
   }
 
+  /** Whether a record was found to stand without having been decided: it is not to be used. */
+  isWrong(key: string, hash: Uint8Array): boolean {
+    return this.#watch.isWrong(key, hash);
+  }
+
   /** Something was decided, and this node has verified it. */
   decided(decision: Decision): void {
     const { nowMs } = this.#ctx;
@@ -179,12 +184,11 @@ export class AgreedRecords implements Part {
   /** What shows the record that stands under a key; a code where it cannot be had. `done` is called once. */
   fetch(key: string, done: (proof: AgreedProof | "not-agreed" | "unreachable") => void): void {
     const agreed = this.#ports.state()?.agreed;
-    if (agreed) {
-      const warrant = agreed.warrantOf(key);
-      return done(warrant ? { links: agreed.links, warrant } : "not-agreed");
-    }
-    const from = this.#chain?.links ?? [];
-    this.#page(key, this.#issuers(), from, done);
+    const warrant = agreed?.warrantOf(key);
+    if (agreed && warrant) return done({ links: agreed.links, warrant });
+    // A replica that has just started may not have come so far.
+    const issuers = this.#issuers();
+    this.#page(key, issuers, { links: this.#chain?.links ?? [], denied: agreed !== undefined }, done);
   }
 
   /** For the status document. */
@@ -201,29 +205,38 @@ export class AgreedRecords implements Part {
     return [...near.slice(at), ...near.slice(0, at)];
   }
 
-  /** One page of the chain after another, from one issuer; from the next where it does not answer. */
+  /**
+   * One page of the chain after another, from one issuer; from the next where it does not answer, or does not know of it: one of
+   * them may be behind, or lie.
+   *
+   * @param so What came so far: links, and whether an issuer has denied that there is such a record.
+   */
   #page(
     key: string,
     issuers: readonly string[],
-    links: readonly Uint8Array[],
+    so: { readonly links: readonly Uint8Array[]; readonly denied: boolean },
     done: (proof: AgreedProof | "not-agreed" | "unreachable") => void,
   ): void {
     const [node, ...others] = issuers;
-    if (node === undefined) return done("unreachable");
+    if (node === undefined) return done(so.denied ? "not-agreed" : "unreachable");
+    const { links } = so;
     const life = this.#life;
     this.#ctx.call(node, "agreed.warrant", { k: key, f: links.length }, CALL_MS, (result) => {
       if (life !== this.#life) return done("unreachable");
-      if (!result.ok) return this.#page(key, others, links, done);
+      if (!result.ok) return this.#page(key, others, so, done);
       try {
         const { w, n, l } = readAnswer(result.body, "agreed.warrant");
         const all = [...links, ...l];
-        if (links.length > n) return this.#page(key, [node, ...others], [], done);
-        if (all.length < n && l.length > 0) return this.#page(key, issuers, all, done);
-        return w && all.length === n ? done({ links: all, warrant: w }) : done("not-agreed");
+        if (!w) return this.#page(key, others, { ...so, denied: true }, done);
+        // Of another chain than was followed so far, or of an issuer that is behind: from the beginning.
+        if (links.length > n) return this.#page(key, issuers, { ...so, links: [] }, done);
+        if (all.length < n && l.length > 0) return this.#page(key, issuers, { ...so, links: all }, done);
+        if (all.length < n) return this.#page(key, others, { ...so, denied: true }, done);
+        return done({ links: all, warrant: w });
       } catch (error) {
         if (!(error instanceof WireError)) throw error;
         this.#ctx.refuse("bad-answer", node);
-        this.#page(key, others, links, done);
+        this.#page(key, others, so, done);
       }
     });
   }

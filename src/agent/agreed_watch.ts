@@ -93,6 +93,12 @@ export class AgreedWatch {
     return { keys: this.#keys, shown: this.#shown.size, waiting: this.#decided.size, ...this.#counts };
   }
 
+  /** Whether a record was found to stand without having been decided. */
+  isWrong(key: string, hash: Uint8Array): boolean {
+    const name = `${key} ${toHex(hash)}`;
+    return this.#reported.has(`unshown ${name}`) || this.#reported.has(`latent-differs ${name}`);
+  }
+
   /** A record was decided, as this node has seen and verified. */
   decided(version: Pick<AgreedVersion, "key" | "hash" | "seq">, nowMs: number): void {
     const name = toHex(version.hash);

@@ -42,6 +42,7 @@ Deno.test("[4.5e] AgreedWatch: what was not seen being decided is verified, and 
   assert.deepEqual(found, { kind: "unshown", key: KEY, found: hex(1), index: 7, atMs: nowMs, by: ["a", "b"] });
   assert.deepEqual(watch.verified(one, "not", nowMs + 60_000), [], "said once");
   assert.equal(watch.counts.mismatches, 1);
+  assert.deepEqual([watch.isWrong(KEY, one.hash), watch.isWrong(KEY, version(2, 8).hash)], [true, false]);
   // The right one takes its place.
   assert.deepEqual(look(watch, nowMs, [version(2, 8)]), []);
   assert.deepEqual(watch.verified(version(2, 8), "shown", nowMs), []);

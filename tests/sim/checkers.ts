@@ -13,6 +13,7 @@ import { CLOCK_SKEW_MS, openCredential } from "../../src/identity/credential.ts"
 import { membersOf } from "../../src/raft/config.ts";
 import { openMember } from "../../src/membership/record.ts";
 import type { Member } from "../../src/membership/table.ts";
+import { AgreedChecker } from "./agreed_checker.ts";
 import { RaftChecker } from "./raft_checker.ts";
 import type { Host, World } from "./world.ts";
 
@@ -30,6 +31,8 @@ export class Checkers {
   world: World | undefined;
   /** Of each network's Primary Spore. */
   readonly raft = new Map<string, RaftChecker>();
+  /** Of what is agreed; `undefined`: a test has all issuers lie, so that others find it. */
+  agreed: AgreedChecker | undefined = new AgreedChecker();
   /** Hash of each epoch of each network, by the first who had it. */
   readonly #epochs = new Map<string, string>();
   /** Every key that was ever an issuer, by network. */
@@ -71,6 +74,7 @@ export class Checkers {
     if (host.view.candidates > LIMITS.candidatesMax) fail("too many candidates");
     if (sessions.size > LIMITS.channelsMax) fail("too many sessions");
 
+    this.agreed?.check(host, this.world!.nowMs, fail);
     if (spores.size > LIMITS.sporesMax || spores.bytes > LIMITS.sporeBytesMax) fail("too many spores");
     if (!network) {
       if (state.members.size > 0) fail("members without a network");
