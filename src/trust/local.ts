@@ -29,8 +29,13 @@ export type LocalFact =
   | "denied"
   | "limited";
 
+/** Being slow or away alone takes no score below this: the word of a machine behind a bad line is as true as any. */
+export const LIVENESS_FLOOR_PPM = 300_000;
+
 /** What a fact does: a gain is a share of what is missing to the top, a loss a share of what is there, ppm. */
-const EFFECTS: Readonly<Record<LocalFact, { readonly gainPpm: number } | { readonly lossPpm: number }>> = {
+type Effect = { readonly gainPpm: number } | { readonly lossPpm: number; readonly liveness?: true };
+
+const EFFECTS: Readonly<Record<LocalFact, Effect>> = {
   "correct": { gainPpm: 1_000 },
   "stored": { gainPpm: 1_000 },
   "up": { gainPpm: 500 },
@@ -40,10 +45,10 @@ const EFFECTS: Readonly<Record<LocalFact, { readonly gainPpm: number } | { reado
   "not-stored": { lossPpm: 200_000 },
   "invalid": { lossPpm: 100_000 },
   "denied": { lossPpm: 50_000 },
-  "missing": { lossPpm: 10_000 },
-  "down": { lossPpm: 10_000 },
-  "limited": { lossPpm: 5_000 },
-  "slow": { lossPpm: 2_000 },
+  "missing": { lossPpm: 10_000, liveness: true },
+  "down": { lossPpm: 10_000, liveness: true },
+  "limited": { lossPpm: 5_000, liveness: true },
+  "slow": { lossPpm: 2_000, liveness: true },
 };
 
 /** All facts, the good ones first. */
@@ -90,7 +95,8 @@ export class LocalScores {
     row.counts[at] = row.counts[at]! + 1;
     const effect = EFFECTS[fact];
     if ("lossPpm" in effect) {
-      row.ppm = lose(row.ppm, effect.lossPpm);
+      const floor = effect.liveness ? Math.min(row.ppm, LIVENESS_FLOOR_PPM) : 0;
+      row.ppm = Math.max(floor, lose(row.ppm, effect.lossPpm));
       return;
     }
     if (nowMs - row.dayMs >= DAY_MS) [row.dayMs, row.gained] = [nowMs, 0];

@@ -3,8 +3,15 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { WireError } from "../../src/core/codec.ts";
-import { DAY_GAIN_PPM_MAX, LOCAL_FACTS, LOCAL_NODES_MAX, LocalScores } from "../../src/trust/local.ts";
+import {
+  DAY_GAIN_PPM_MAX,
+  LIVENESS_FLOOR_PPM,
+  LOCAL_FACTS,
+  LOCAL_NODES_MAX,
+  LocalScores,
+} from "../../src/trust/local.ts";
 import { LOCAL_HALF_LIFE_MS, NEUTRAL_PPM, SCORE_MAX } from "../../src/trust/score.ts";
+import { DEFAULT_POLICY, thresholdOf } from "../../src/trust/policy.ts";
 import { DAY_MS, FOUNDED_MS, idOf } from "./kit.ts";
 
 const facts = fc.array(fc.tuple(fc.constantFrom(...LOCAL_FACTS), fc.integer({ min: 0, max: DAY_MS })), {
@@ -39,6 +46,15 @@ Deno.test("[2.3c] local: slow to earn: a thousand good facts in a day count as l
   const { ppm } = after(Array.from({ length: 1_000 }, () => ["correct", 1] as const));
   assert.equal(ppm, NEUTRAL_PPM + DAY_GAIN_PPM_MAX);
   assert.ok(after([["wrong", 0]]).ppm <= NEUTRAL_PPM - 10 * DAY_GAIN_PPM_MAX);
+});
+
+Deno.test("[2.3c] local: who is slow or away, however often, stays above the threshold of a record", () => {
+  const always = ["missing", "down", "slow", "limited"] as const;
+  const { ppm } = after(Array.from({ length: 1_000 }, (_, i) => [always[i % 4]!, 1] as const));
+  assert.equal(ppm, LIVENESS_FLOOR_PPM);
+  assert.ok(ppm > thresholdOf("record", DEFAULT_POLICY));
+  // What is below already is not raised by it.
+  assert.ok(after([["wrong", 0], ["wrong", 0], ["missing", 0]]).ppm <= 180_000);
 });
 
 Deno.test("[4.2c] local: what nobody speaks of goes back to neutral, from above and from below", () => {
