@@ -476,8 +476,12 @@ export class Primary implements Part {
 
   /** Reads keys; `done` is called once. */
   read(request: ReadRequest, done: (result: ReadResult) => void): void {
-    if (this.#raft) return this.#readHere(request, done);
-    this.#readAfar(request, 0, done);
+    if (!this.#raft) return this.#readAfar(request, 0, done);
+    this.#readHere(request, (result) => {
+      // What was asked of the leader is lost, or takes longer than it is waited for: once more, as a call.
+      if (result.ok || this.leads || this.leader === undefined) return done(result);
+      this.#readAfar(request, 0, done);
+    });
   }
 
   /** Voters and learners of the configuration that this replica knows. */

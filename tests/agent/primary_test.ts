@@ -59,6 +59,25 @@ Deno.test("[3.1a] Primary Spore: what is written at any issuer is read at every 
   }
 });
 
+Deno.test("[3.1a] Primary Spore: what a follower asks its leader may be slow or lost, and it reads all the same", () => {
+  const { net, hosts } = group(14, 3, 3);
+  assert.equal(put(net, hosts[0]!, "app/a", "1").code, "ok");
+  const followers = hosts.filter((one) => one !== leaderOf(hosts));
+  const read = () => {
+    for (let i = 0; i < 10; i++) {
+      for (const host of followers) assert.equal(get(net, host, "app/a"), "1");
+      net.world.run(500);
+    }
+  };
+  // A third of the datagrams is lost; then an answer takes longer than an election timeout.
+  net.world.lossPpm = 330_000;
+  read();
+  net.world.lossPpm = 0;
+  net.world.latencyMs = { min: 380, max: 420 };
+  net.world.run(10_000);
+  read();
+});
+
 Deno.test("[3.1a] Primary Spore: the leader is lost, and another one writes", () => {
   const { net, hosts } = group(3, 3, 3);
   put(net, hosts[0]!, "app/a", "1");
