@@ -4,7 +4,7 @@
  * @module
  */
 
-import { fromHex, toHex, utf8 } from "../core/bytes.ts";
+import { utf8 } from "../core/bytes.ts";
 import { equalSecrets, hmacOf } from "../core/crypto.ts";
 
 /** Length of one time step. */
@@ -89,6 +89,7 @@ export function totpUri(secret: Uint8Array, names: { readonly network: string; r
 
 /** Second factors that are set up on this node, with what was used of them. */
 export class SecondFactors {
+  readonly #spoilt = new Set<string>();
   readonly #secrets = new Map<string, { readonly secret: Uint8Array; readonly confirmed: boolean; usedStep: number }>();
 
   /**
@@ -106,14 +107,19 @@ export class SecondFactors {
     this.#secrets.set(subject, { secret: options.secret, confirmed: options.confirmed, usedStep });
   }
 
+  /** The secret of this name cannot be read: it is asked for, and no code of it is right, until it is taken away. */
+  spoil(name: string): void {
+    this.#spoilt.add(name);
+  }
+
   /** Whether one was set up and confirmed. */
   enrolled(subject: string): boolean {
-    return this.#secrets.get(subject)?.confirmed ?? false;
+    return this.#secrets.get(subject)?.confirmed ?? this.#spoilt.has(factorName(subject));
   }
 
   /** Whether one was set up, confirmed or not. */
   has(subject: string): boolean {
-    return this.#secrets.has(subject);
+    return this.#secrets.has(subject) || this.#spoilt.has(factorName(subject));
   }
 
   /** Takes a code: each counts once. `confirmed`: it was the first one, and the secret is to be stored as confirmed. */
@@ -132,27 +138,23 @@ export class SecondFactors {
 
   /** Forgets one. */
   delete(subject: string): boolean {
-    return this.#secrets.delete(subject);
+    const spoilt = this.#spoilt.delete(factorName(subject));
+    return this.#secrets.delete(subject) || spoilt;
   }
 
-  /** Subjects that have one, in order of their names. */
-  subjects(): readonly string[] {
-    return [...this.#secrets.keys()].sort();
+  /** Names of those that are set up, see {@linkcode factorName}. */
+  names(): readonly string[] {
+    return [...new Set([...[...this.#secrets.keys()].map(factorName), ...this.#spoilt])].sort();
   }
 
   /** Forgets all. */
   clear(): void {
     this.#secrets.clear();
+    this.#spoilt.clear();
   }
 }
 
-/** Name of a subject in a file name: the key in hexadecimal, or `local`. */
+/** Name of a subject in a file name, at most 32 characters: half of the key, or `local`. The file itself says which. */
 export function factorName(subject: string): string {
-  return subject === "local" ? "local" : subject.slice("operator:".length);
-}
-
-/** Subject of such a name, or `undefined` where it is none. */
-export function factorSubject(name: string): string | undefined {
-  if (name === "local") return "local";
-  return fromHex(name)?.length === 32 && name === toHex(fromHex(name)!) ? `operator:${name}` : undefined;
+  return subject === "local" ? "local" : subject.slice("operator:".length).slice(0, 32);
 }

@@ -8,8 +8,8 @@
  * @module
  */
 
-import { toBase64Url, toHex } from "../core/bytes.ts";
-import { bool, bytes, decodeAs, encodeCbor, record, WireError } from "../core/codec.ts";
+import { fromHex, toBase64Url, toHex } from "../core/bytes.ts";
+import { bytes, decodeAs, encodeCbor, optional, record, WireError } from "../core/codec.ts";
 import { type Envelope, sealEnvelope } from "../core/envelope.ts";
 import { LIMITS } from "../core/limits.ts";
 import { type Binding, type BoundSubject, decodeBinding, encodeBinding } from "../access/bindings.ts";
@@ -37,7 +37,7 @@ import {
 } from "../access/sessions.ts";
 import { Throttle } from "../access/throttle.ts";
 import { isToken, parseToken } from "../access/tokens.ts";
-import { factorName, factorSubject, SecondFactors, toBase32, TOTP_SECRET_BYTES, totpUri } from "../access/totp.ts";
+import { factorName, SecondFactors, toBase32, TOTP_SECRET_BYTES, totpUri } from "../access/totp.ts";
 import type { AccessRequest } from "./access_requests.ts";
 import type { Method } from "./access_table.ts";
 import { type Context, DEFERRED, Refusal } from "./context.ts";
@@ -121,7 +121,8 @@ const VERBS: { readonly [V in AccessRequest["verb"]]: true } = {
 /** Keys of the store. */
 const FACTOR = "secret/totp-";
 
-const readFactor = record({ s: bytes({ length: TOTP_SECRET_BYTES }), c: bool });
+/** `k`: operator key; missing: of the local person. */
+const readFactor = record({ s: bytes({ length: TOTP_SECRET_BYTES }), k: optional(bytes({ length: 32 })) });
 
 /** Entries that wait for the next step; the rest is counted. */
 const NOTES_MAX = 64;
@@ -523,7 +524,8 @@ export class Access implements Part {
         this.#throttle.fail(`code:${factor}`, ctx.nowMs);
         throw refusalOf(refusal("second-factor-wrong"));
       }
-      ctx.persist([[FACTOR + factorName(factor), encodeCbor({ s: confirmed, c: true })]]);
+      const k = by.kind === "operator" ? fromHex(by.id) : undefined;
+      ctx.persist([[FACTOR + factorName(factor), encodeCbor({ s: confirmed, k })]]);
       ctx.audit("second-factor-enrolled", idOf(by), "");
     } else {
       const refused = this.#checkCode(by, factor, code);
@@ -697,17 +699,13 @@ export class Access implements Part {
   }
 
   #takeFactor(key: string, value: Uint8Array): void {
-    const subject = factorSubject(key.slice(FACTOR.length));
+    const nowMs = this.#ctx.nowMs;
     try {
-      const { s, c } = decodeAs(value, readFactor);
-      if (subject !== undefined) this.factors.set(subject, { secret: s, confirmed: c, nowMs: this.#ctx.nowMs });
+      const { s, k } = decodeAs(value, readFactor);
+      this.factors.set(k ? `operator:${toHex(k)}` : "local", { secret: s, confirmed: true, nowMs });
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
-      // Without the secret no code is right: dangerous requests of this person are refused, which is the safe side.
-      if (subject !== undefined) {
-        const secret = this.#ctx.entropy.bytes(TOTP_SECRET_BYTES);
-        this.factors.set(subject, { secret, confirmed: true, nowMs: this.#ctx.nowMs });
-      }
+      this.factors.spoil(key.slice(FACTOR.length));
       this.#notes.push(() =>
         this.#ctx.log("error", "second-factor-unreadable", `Cannot read ${key}: ${error.message}`)
       );
@@ -728,7 +726,7 @@ export class Access implements Part {
 
   keys(): readonly string[] {
     return [
-      ...this.factors.subjects().map((one) => FACTOR + factorName(one)),
+      ...this.factors.names().map((one) => FACTOR + one),
     ];
   }
 

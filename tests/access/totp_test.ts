@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { utf8 } from "../../src/core/bytes.ts";
 import {
+  factorName,
   matchTotp,
   SecondFactors,
   toBase32,
@@ -86,6 +87,17 @@ Deno.test("[2.4a] after a restart no code of before it counts: nobody knows whic
   assert.equal(factors.take("local", totpCode(secret, totpStep(nowMs)), nowMs).ok, false);
   const later = nowMs + TOTP_STEP_MS;
   assert.equal(factors.take("local", totpCode(secret, totpStep(later)), later).ok, true);
+});
+
+Deno.test("[2.4a] a secret that cannot be read any more lets nothing pass, until it is taken away", () => {
+  const factors = new SecondFactors();
+  const [anna, other] = [`operator:${"ab".repeat(32)}`, `operator:${"cd".repeat(32)}`];
+  factors.spoil(factorName(anna));
+  assert.deepEqual([factors.enrolled(anna), factors.enrolled(other), factors.enrolled("local")], [true, false, false]);
+  assert.equal(factors.take(anna, "000000", 1_700_000_010_000).ok, false);
+  assert.deepEqual(factors.names(), ["ab".repeat(16)]);
+  assert.equal(factors.delete(anna), true);
+  assert.equal(factors.enrolled(anna), false);
 });
 
 Deno.test("the address for the app is one that apps read", () => {
