@@ -2,6 +2,7 @@
 
 import type { Command } from "commander";
 import type { PolicyRow, ProofRow, TrustDetail, TrustRow } from "../../agent/trust_console.ts";
+import { NEUTRAL_PPM } from "../../trust/score.ts";
 import { parseYaml } from "../../edge/config.ts";
 import type { Context, Register } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
@@ -80,14 +81,16 @@ export function registerTrust(program: Command, register: Register): void {
   });
 
   const explain = trust.command("explain").argument("<node>", "its name, id, or the end of it")
-    .summary("say what a node may do, and why").description("Exit code 1 where there is something that it may not do.");
+    .summary("say what a node may do, and why").description(
+      "Exit code 1 where it is banned, or not trusted with a vote.",
+    );
   examples(explain, [["mycelium trust explain beta", ""]]);
   register(explain, async (context, args) => {
     const detail = await detailOf(context, args[0]!);
     const { out } = context;
     if (out.json) out.document(detail);
     else explainNode(context, detail);
-    return detail.denied.length === 0 ? EXIT.ok : EXIT.failed;
+    return detail.denied.includes("vote") ? EXIT.failed : EXIT.ok;
   });
 
   const policy = trust.command("policy").summary("how much trust is asked for what")
@@ -221,7 +224,7 @@ function explainNode(context: Context, one: TrustDetail): void {
     out.note(
       "It signed two things that contradict each other. That is for good: remove the node and let it join with a new key.",
     );
-  } else if (one.denied.length > 0) {
+  } else if (Math.min(one.agreedPpm, one.localPpm) < NEUTRAL_PPM - 10_000) {
     out.note(
       "Half of the way back to neutral takes 30 days in the agreed score, 7 in this node's own; work is faster.",
     );
