@@ -1262,6 +1262,7 @@ export class Agent {
     agreement.facts = (facts) => this.#trust.facts(facts);
     agreement.evidence = (evidence) => this.#trust.evidence(evidence);
     agreement.taken = (decision) => this.#records.decided(decision);
+    this.#records.mismatch = ({ by }) => by.forEach((nodeId) => this.#trust.observe(nodeId, "invalid"));
     agreement.certified = (certificate, table) => this.#trust.certificate(certificate, table);
     agreement.policyClass = (key) => this.#trust.classOf(key);
     agreement.rule(TRUST_KEY, ({ spore }) => {

@@ -12,7 +12,7 @@ import { NetworkLaw, type Root } from "../../src/agent/agreed_law.ts";
 import { ELECTORATE_KEY } from "../../src/agent/agreed.ts";
 import type { Host } from "./world.ts";
 
-/** A host is looked at so often, by the world's clock. */
+/** The Latent Spore of a host is looked at so often, by the world's clock; its replica whenever it has come further. */
 const EVERY_MS = 200;
 
 /** Remembers a whole run. */
@@ -24,23 +24,25 @@ export class AgreedChecker {
   readonly #warrants = new WeakSet<Uint8Array>();
   readonly #laws = new Map<string, NetworkLaw>();
   readonly #lookedMs = new Map<Host, number>();
+  readonly #indexes = new Map<Host, { readonly life: number; readonly index: number }>();
   /** Records that were found to be covered. */
   seen = 0;
 
   /** Looks at a host; `fail` throws. */
   check(host: Host, nowMs: number, fail: (what: string) => never): void {
-    if (nowMs < (this.#lookedMs.get(host) ?? -Infinity) + EVERY_MS) return;
-    this.#lookedMs.set(host, nowMs);
     const { state, primary, spores } = host.view;
     const { genesis, chain } = state.network ?? {};
     const [founder] = chain?.issuersAt(1) ?? [];
     if (!genesis || !founder) return;
     const network = toHex(state.networkId);
     const { genesisKey, operatorKey } = genesis.record;
-    if (primary) {
+    const index = this.#indexes.get(host);
+    if (primary && (index?.life !== host.life || index.index !== primary.stateIndex)) {
+      this.#indexes.set(host, { life: host.life, index: primary.stateIndex });
       const law = this.#lawOf(network, { networkId: state.networkId, founder, operators: [genesisKey, operatorKey] });
       const { agreed } = primary;
-      const electorates = this.#follow(law, agreed.links) ?? fail("an electorate does not follow from the one before");
+      const electorates = this.#follow(network, law, agreed.links) ??
+        fail("an electorate does not follow from the one before");
       for (const key of [ELECTORATE_KEY, ...agreed.keys]) {
         const [warrant, hash] = [agreed.warrantOf(key), agreed.hashOf(key)];
         if (!hash && key === ELECTORATE_KEY) continue;
@@ -54,6 +56,8 @@ export class AgreedChecker {
         this.seen += 1;
       }
     }
+    if (nowMs < (this.#lookedMs.get(host) ?? -Infinity) + EVERY_MS) return;
+    this.#lookedMs.set(host, nowMs);
     for (const { key, winner } of spores.list("agreed/")) {
       if (winner.proof?.tier !== "primary") fail(`"${key}" stands without a majority's proof`);
       if (!this.#covered.has(`${network} ${key} ${toHex(winner.spore.hash)}`)) fail(`no certificate covers "${key}"`);
@@ -67,13 +71,15 @@ export class AgreedChecker {
     return law;
   }
 
-  #follow(law: NetworkLaw, links: readonly Uint8Array[]): readonly Uint8Array[] | undefined {
+  #follow(network: string, law: NetworkLaw, links: readonly Uint8Array[]): readonly Uint8Array[] | undefined {
     const known = this.#chains.get(links);
     if (known) return known;
     const electorates = [law.genesis];
     for (const link of links) {
       const next = law.follow(electorates.at(-1)!, link);
-      if (!next) return undefined;
+      const shown = next && law.read(link, electorates.slice(-1));
+      if (!shown) return undefined;
+      this.#covered.add(`${network} ${ELECTORATE_KEY} ${toHex(shown.spore.hash)}`);
       electorates.push(next);
     }
     this.#chains.set(links, electorates);
