@@ -202,6 +202,7 @@ export class Agreement implements Part {
         });
       },
       replace: (without) => this.#console.release(without),
+      silent: (ids) => this.#step({ type: "silent", nowMs: this.#nowMs, ids }),
       resize: (size) => this.#step({ type: "committee", nowMs: this.#nowMs, size }),
       faultPpm: () => Math.floor(this.#faulty.filter(Boolean).length * 1_000_000 / Math.max(20, this.#faulty.length)),
     });

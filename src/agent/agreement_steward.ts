@@ -49,6 +49,8 @@ export interface StewardPort {
   readonly busy: () => boolean;
   readonly propose: (electorate: Electorate, proofs: readonly Envelope[], atMs: number) => void;
   readonly resize: (size: number) => void;
+  /** Voters that do not answer, whenever they are others. */
+  readonly silent: (ids: ReadonlySet<string>) => void;
   /** Goes on without voters that have left or were removed, by the operator's key on this node. */
   readonly replace: (without: ReadonlySet<string>) => void;
   /** Share of recent decisions with evidence, parts per million. */
@@ -78,6 +80,7 @@ export class Steward {
   #epoch = -1;
   #health: { readonly health: QuorumHealth; readonly sinceMs: number } = { health: "lost", sinceMs: 0 };
   #alive = new Set<string>();
+  #silent = "";
   #churn: number[] = [];
   /** Since when a candidate answers. */
   readonly #seenMs = new Map<string, number>();
@@ -204,6 +207,11 @@ export class Steward {
     this.#alive = new Set(answering);
     this.#churn = this.#churn.filter((atMs) => ctx.nowMs - atMs < CHURN_MS).slice(-1_000);
     const { table } = this.#port.chain().electorate;
+    const silent = table.voters.flatMap((one) => answering.has(one.id) ? [] : [one.id]);
+    if (silent.join() !== this.#silent) {
+      this.#silent = silent.join();
+      this.#port.silent(new Set(silent));
+    }
     const { health, seats, of, needed } = quorumHealth(table.voters, answering);
     const before = this.#health.health;
     if (health === before) return;

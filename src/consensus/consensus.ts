@@ -104,6 +104,7 @@ export class Consensus {
   readonly #startedMs = new Map<string, number>();
   readonly #accused = new Set<string>();
   #committeeSize: number;
+  #silent: ReadonlySet<string> = new Set();
   #seq = 0;
   #numberUsed = false;
   #persistSeq = 0;
@@ -127,6 +128,7 @@ export class Consensus {
       verify: setup.verify ?? verifySignature,
       roundsMax: Math.min(this.#options.roundsMax, LIMITS.consensusRoundsMax),
       delayMs: () => this.#delay.delayMs,
+      isSilent: (id) => this.#silent.has(id),
     };
     this.#tables = [{ hash: tableHash(setup.table, setup.networkId), table: setup.table }];
   }
@@ -183,6 +185,9 @@ export class Consensus {
       }
       case "committee":
         this.#committeeSize = Math.max(1, Math.min(LIMITS.consensusVotersMax, Math.floor(event.size)));
+        break;
+      case "silent":
+        this.#silent = event.ids;
         break;
       case "persisted":
         this.#durableSeq = Math.max(this.#durableSeq, event.seq);
@@ -340,8 +345,10 @@ export class Consensus {
     }
     if (instance.state === "voting") return;
     if (instance.certificate) {
-      // Seven exchanges of a message and the wait for its answer, roughly: what one of them took.
-      if (instance.round === 0) this.#delay.observe((this.#nowMs - this.#startedMs.get(name)!) >> 2);
+      // Seven exchanges of a message and the wait for its answer, roughly: what one of them took. Where an opening had to be
+      // recovered it is Δ itself that was waited for, five times: one who withholds would make it grow without end.
+      const waited = instance.facts().some((one) => one.fact === "withheld");
+      if (instance.round === 0 && !waited) this.#delay.observe((this.#nowMs - this.#startedMs.get(name)!) >> 2);
       this.#out.push({
         type: "decided",
         instance: instance.id,

@@ -41,6 +41,8 @@ export type ConsensusEvent =
   | { readonly type: "table"; readonly nowMs: number; readonly table: WeightTable }
   /** How many voters the next standard committee has, from quorum sizing. */
   | { readonly type: "committee"; readonly nowMs: number; readonly size: number }
+  /** Voters that do not answer, all of them: rounds that they lead are left sooner. Wrong or missing, it costs time and nothing else. */
+  | { readonly type: "silent"; readonly nowMs: number; readonly ids: ReadonlySet<string> }
   | { readonly type: "persisted"; readonly nowMs: number; readonly seq: number };
 
 /** An operation that somebody wants decided. */
