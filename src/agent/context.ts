@@ -52,6 +52,9 @@ const ENTRANCES: { readonly [K in Subject["kind"]]: string } = {
   anyone: "http",
 };
 
+/** Actions that did not come to pass. */
+const REFUSED = /-(refused|denied|replayed|wrong)$|^(denied|locked-out)$/;
+
 /** Shared by the parts of one agent. */
 export class Context {
   nowMs = 0;
@@ -67,6 +70,8 @@ export class Context {
   watch: {
     audited(action: string, by: string, target: string): void;
     refused(reason: string, from: string): void;
+    /** A proof was checked that a node has done what no honest one does. */
+    proved(nodeId: string, what: string): void;
   } | undefined;
   #nextId = 1;
   readonly #calls = new Map<number, (result: CallResult) => void>();
@@ -199,7 +204,8 @@ export class Context {
   ): void {
     const { kind, id } = this.by;
     const who = by !== this.state.nodeId || kind === "self" ? by : id === "" ? kind : `${kind}:${id}`;
-    this.emit({ type: "audit", action, by: who, detail, entrance: ENTRANCES[kind], ...more });
+    const outcome = REFUSED.test(action) ? "refused" : "ok";
+    this.emit({ type: "audit", action, by: who, detail, entrance: ENTRANCES[kind], outcome, ...more });
     this.watch?.audited(action, who, more.target ?? "");
   }
 

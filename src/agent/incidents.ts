@@ -140,6 +140,7 @@ export class IncidentKeeper implements Part {
     ctx.watch = {
       audited: (action, by) => this.observe(`audit:${action}`, by, ""),
       refused: (reason, from) => this.observe(`refused:${reason}`, from, ""),
+      proved: (nodeId, what) => this.observe("proof:equivocation", nodeId, what),
     };
   }
 
@@ -315,7 +316,10 @@ export class IncidentKeeper implements Part {
     const found: Blamed[] = [];
     if (node !== undefined) {
       const member = state.members.get(node) !== undefined;
-      found.push({ subject: `node:${node}`, sharpest: member ? "throttle" : "quarantine", proven: "quarantine" });
+      // An issuer is taken out by the others: shut out by each alone, two of three could not agree on anything.
+      const issuer = state.network?.chain?.isIssuer(publicKeyOf(node)!) ?? false;
+      const proven = issuer ? "throttle" : "quarantine";
+      found.push({ subject: `node:${node}`, sharpest: member ? "throttle" : "quarantine", proven });
       // Whoever makes a new key for each try is known by his address; others may be behind it as well.
       if (member) return found;
     }

@@ -771,6 +771,7 @@ export class Trust implements Part {
       offence.nodeId,
       `${offence.kind} fault, reported by ${shortNodeId(reporter)}, proof ${hash}`,
     );
+    if (offence.kind === "safety") ctx.watch?.proved(offence.nodeId, `proof ${hash}`);
     if (offence.kind === "safety" && !already) {
       ctx.log("warn", "trust-banned", `${this.#nameOf(offence.nodeId)} has said two things: it is trusted no more`, {
         node: offence.nodeId,
