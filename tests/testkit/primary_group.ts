@@ -123,11 +123,18 @@ export class PrimaryGroup implements AsyncDisposable {
     }
   }
 
-  /** Adds one that does not run yet. */
-  add(name: string): Primary {
-    const one = new Primary(this.#command, this.home, name);
+  /** Adds one that does not run yet; another program than the rest, where one is given. */
+  add(name: string, command: ProgramCommand = this.#command): Primary {
+    const one = new Primary(command, this.home, name);
     this.members.push(one);
     return one;
+  }
+
+  /** Another program in the place of one that has ended, with its disk. */
+  replace(one: Primary, command: ProgramCommand): Primary {
+    const other = new Primary(command, this.home, one.name);
+    this.members[this.members.indexOf(one)] = other;
+    return other;
   }
 
   async invite(role: string): Promise<string> {
