@@ -82,6 +82,9 @@ interface Held {
   shares: Uint8Array | undefined;
 }
 
+/** Delays that a recovered set waits for the proof against who withheld; what is on its way takes less. */
+const PROVING_DELAYS = 2;
+
 /** A set that is frozen in the current round, while it is being opened. */
 interface Opening {
   readonly set: FrozenSet;
@@ -101,6 +104,10 @@ interface Opening {
   opened: boolean;
   passedOn: boolean;
   sharesGiven: boolean;
+  /** When the first opening had to be recovered here. */
+  recoveredMs: number | undefined;
+  /** All is open, and the precommit waits for the proof of who withheld. */
+  proving: boolean;
 }
 
 /** A voter's part in one instance. */
@@ -224,6 +231,7 @@ export class Instance {
         this.#open();
         this.#passOn();
         this.#recover();
+        if (this.#opening?.proving) this.#tally();
       }
       if (this.state === "voting" && nowMs >= this.#resendAtMs) this.#resend();
     });
@@ -240,6 +248,7 @@ export class Instance {
       if (!opening.opened) at = Math.min(at, opening.sinceMs + 2 * delay);
       if (!opening.passedOn) at = Math.min(at, opening.sinceMs + 3 * delay);
       if (!opening.sharesGiven) at = Math.min(at, opening.sinceMs + 5 * delay);
+      if (opening.proving) at = Math.min(at, opening.recoveredMs! + PROVING_DELAYS * delay);
     }
     return Math.max(at, this.#nowMs + 1);
   }
@@ -735,6 +744,8 @@ export class Instance {
       opened: false,
       passedOn: false,
       sharesGiven: false,
+      recoveredMs: undefined,
+      proving: false,
     };
     this.#pendingRequest = undefined;
     this.#fillFromValid();
@@ -829,7 +840,9 @@ export class Instance {
   #giveShares(opening: Opening): void {
     for (const entry of opening.set.entries) {
       const shares = this.#heldAs(opening.set.round, entry)?.shares;
-      if (opening.votes.has(entry.voter) || !shares || entry.voter === this.me) continue;
+      // What others have recovered meanwhile was withheld all the same.
+      const opened = opening.votes.has(entry.voter) && !opening.recovered.has(entry.voter);
+      if (opened || !shares || entry.voter === this.me) continue;
       const signature = signStatement(
         { type: "withheld", instance: this.id, value: opening.value, voter: entry.voter },
         this.#self.networkId,
@@ -866,7 +879,10 @@ export class Instance {
     const said = opening.withheld.get(dealer) ?? new Map<number, Uint8Array>();
     opening.withheld.set(dealer, said.set(from, signature));
     this.#convictWithheld(opening, dealer, said);
-    if (opening.votes.has(dealer)) return;
+    if (opening.votes.has(dealer)) {
+      if (opening.proving) this.#tally();
+      return;
+    }
     const nonce = recoverNonce(this.electorate, given);
     if (!nonce) return;
     const vote = openCommitment(place, held.signed.statement, nonce, this.header.count);
@@ -885,6 +901,7 @@ export class Instance {
     opening.nonces.set(dealer, nonce);
     opening.votes.set(dealer, vote);
     opening.recovered.add(dealer);
+    opening.recoveredMs ??= this.#nowMs;
     this.#open();
     this.#tally();
   }
@@ -916,6 +933,10 @@ export class Instance {
       this.dirty = true;
     }
     if (this.me < 0) return;
+    // A third of the shares gives the opening, two thirds of the statements the proof. Who is done with the former would settle
+    // the instance, and drop what is on its way: a withholder behind a fast network would never be convicted.
+    opening.proving = this.#isProving(opening);
+    if (opening.proving) return;
     const { value } = opening;
     // With more than f liars a second set can be frozen; who restarts in between must not precommit that one, too.
     if (this.#lock?.round === this.round && !equalBytes(this.#lock.value, value)) return;
@@ -924,6 +945,16 @@ export class Instance {
     this.#lock = { round: this.round, value, outcome, beacon };
     this.dirty = true;
     this.#sendTo(this.#leader(), this.#precommit(this.#lock));
+  }
+
+  #isProving(opening: Opening): boolean {
+    const { recoveredMs } = opening;
+    if (recoveredMs === undefined || this.#nowMs >= recoveredMs + PROVING_DELAYS * this.#delayMs()) return false;
+    return [...opening.recovered].some((dealer) => {
+      let seats = 0;
+      for (const one of opening.withheld.get(dealer)?.keys() ?? []) seats += this.#seats(one);
+      return seats < this.#quorum;
+    });
   }
 
   #precommit({ value, outcome, beacon }: Lock): ConsensusMessage {

@@ -1,12 +1,12 @@
 /** Trust among whole agents in the simulator's world. */
 
 import assert from "node:assert/strict";
-import { type CborValue, encodeCbor } from "../../src/core/codec.ts";
+import { type CborValue, decodeCbor, encodeCbor } from "../../src/core/codec.ts";
 import { toHex, utf8 } from "../../src/core/bytes.ts";
 import { type KeyPair, keyPairFromSeed } from "../../src/core/crypto.ts";
 import { decodeElectorate } from "../../src/agent/agreed.ts";
 import { encodeProof } from "../../src/agent/trust_proofs.ts";
-import { encodeMessage } from "../../src/consensus/messages.ts";
+import { decodeMessage, encodeMessage } from "../../src/consensus/messages.ts";
 import { type Header, instanceId, operationsHash, signStatement } from "../../src/consensus/statements.ts";
 import { tableHash, type WeightTable } from "../../src/consensus/weights.ts";
 import { listedHash } from "../../src/trust/agreed.ts";
@@ -305,4 +305,36 @@ Deno.test("[2.3d] [4.2e] trust: after a partition both sides come to the same sc
     return new Set(seen).size === 1;
   }, 600_000);
   assert.ok(row(net, d, liar).agreedPpm < 310_000);
+});
+
+Deno.test("[4.2b] [4.2d] [4.1e] trust: a voter that commits and withholds its opening is proved, slashed and in the end unseated; what it withheld is decided", () => {
+  const { net, hosts } = voters(49, 5);
+  const { world } = net;
+  const liar = hosts[4]!;
+  const honest = hosts.slice(0, 4);
+  liar.tamper = ({ method, body }) => {
+    if (method !== "agreement.msg") return [body];
+    const { m } = decodeCbor(body) as { readonly m: readonly Uint8Array[] };
+    const own = tableOf(liar).voters.findIndex((one) => one.id === liar.nodeId);
+    const said = m.filter((one) => {
+      const message = decodeMessage(one);
+      return !(message.type === "open" && message.voter === own);
+    });
+    return [encodeCbor({ m: said })];
+  };
+  const score = () => row(net, honest[0]!, liar).agreedPpm;
+  for (let i = 0; score() >= 300_000 || i === 0; i++) {
+    assert.ok(i < 40, `after ${i} decisions it stands at ${score()}`);
+    const key = `app/word${i}`;
+    world.ask(honest[i % 4]!, { verb: "agreement-submit", key, value: "aGVsbG8", class: "critical" });
+    world.run(10_000);
+  }
+  // Two openings that were withheld are more than a vote is worth.
+  seated(net, honest, honest, 900_000);
+  for (const one of honest) {
+    const proofs = world.ask<{ readonly rows: readonly ProofRow[] }>(one, { verb: "evidence-list" }).rows;
+    assert.ok(proofs.length >= 2 && proofs.every((proof) => proof.nodeId === liar.nodeId && proof.kind === "withheld"));
+    for (const other of honest) assert.ok(row(net, one, other).agreedPpm >= 500_000, "no honest one is slashed");
+    assert.equal(trust(net, one).lies, 0);
+  }
 });
