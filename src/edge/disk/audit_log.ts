@@ -360,7 +360,7 @@ export async function* readAuditLines(paths: readonly string[]): AsyncIterable<r
     }
     const decoder = new TextDecoder();
     for (const { file, size } of files) {
-      const buffer = new Uint8Array(128 << 10);
+      const buffer = new Uint8Array(32 << 10);
       let rest: Uint8Array = new Uint8Array(0);
       for (let done = 0; done < size;) {
         const read = await file.read(buffer.subarray(0, Math.min(buffer.length, size - done)));
