@@ -47,7 +47,8 @@ interface ActionRule {
 
 const RULES: Readonly<Record<TrustAction, ActionRule>> = {
   "vote": { minPpm: 300_000, minPpmMax: NEUTRAL_PPM, basis: "agreed" },
-  "lead": { minPpm: 400_000, minPpmMax: NEUTRAL_PPM, basis: "agreed" },
+  // Not above what being slow or away costs: three honest primaries, one on a bad line, would be one without a spare.
+  "lead": { minPpm: 300_000, minPpmMax: NEUTRAL_PPM, basis: "agreed" },
   "record": { minPpm: 200_000, minPpmMax: 400_000, basis: "lower" },
   "seed": { minPpm: 300_000, minPpmMax: NEUTRAL_PPM, basis: "lower" },
   "relay": { minPpm: 200_000, minPpmMax: 900_000, basis: "lower" },

@@ -13,6 +13,7 @@ import {
   TRUST_ACTIONS,
   type TrustPolicy,
 } from "../../src/trust/policy.ts";
+import { LIVENESS_FLOOR_PPM } from "../../src/trust/local.ts";
 import { NEUTRAL_PPM, SCORE_MAX } from "../../src/trust/score.ts";
 import { idOf } from "./kit.ts";
 
@@ -23,6 +24,11 @@ Deno.test("[2.3b] may(): a newcomer may what needs no record of good work", () =
   assert.deepEqual(allowed, ["vote", "lead", "record", "seed", "relay", "storage/standard", "place/standard"]);
   const trusted = { ...newcomer, agreedPpm: 700_000 };
   assert.deepEqual(TRUST_ACTIONS.filter((one) => !may(trusted, one, DEFAULT_POLICY).ok), []);
+});
+
+Deno.test("[2.3b] may(): being slow or away alone takes neither a seat nor a vote among the primaries", () => {
+  const away = { ...newcomer, agreedPpm: LIVENESS_FLOOR_PPM };
+  assert.deepEqual((["vote", "lead"] as const).filter((one) => !may(away, one, DEFAULT_POLICY).ok), []);
 });
 
 Deno.test("[2.3b] [4.2d] may(): a banned node may nothing, whatever its scores", () => {
