@@ -340,6 +340,10 @@ if [ -n "$PURGE" ]; then
   remove "$ROOT/var/lib/mycelium" "$ROOT/etc/mycelium"
   if grep -q '^mycelium:' "$ROOT/etc/passwd"; then run userdel ${ROOT:+--root "$ROOT"} mycelium; fi
   if grep -q '^mycelium:' "$ROOT/etc/group"; then run groupdel ${ROOT:+--root "$ROOT"} mycelium; fi
+  # Copies from before the last change.
+  for file in passwd group shadow gshadow; do
+    ! grep -q '^mycelium:' "$ROOT/etc/$file-" 2>/dev/null || run sed -i '/^mycelium:/d' "$ROOT/etc/$file-"
+  done
 else
   # The user stays with the files that are his: his number must not go to somebody else.
   echo "kept: /var/lib/mycelium, /etc/mycelium and the user mycelium (--purge removes them)"

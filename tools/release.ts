@@ -2,7 +2,7 @@
  * Makes `dist/release/<version>/`: all that is put on a server, or carried to a machine without a network.
  *
  * usage: deno task release [--version VERSION] [--key FILE] [--url URL] [--output FOLDER] [--recordings FOLDER]
- *                          [--binary TARGET=FILE …] [--dirty]
+ *                          [--binary TARGET=FILE …] [--level N] [--dirty]
  *
  * | file | |
  * |---|---|
@@ -20,7 +20,7 @@
  *
  * The same commit, key, address and recordings give the same bytes. Recordings are kept under `.cache/release/` by commit;
  * somebody who wants to make the same release elsewhere takes them from it with `--recordings`. `--binary` takes a
- * program that is made already. A changed checkout is refused without `--dirty`.
+ * program that is made already; `--level` packs it less well and faster (1 to 9). A changed checkout is refused without `--dirty`.
  *
  * Exit status 0 when all is made, 3 when a runtime is not to be had, 1 or 2 for anything else.
  *
@@ -50,6 +50,8 @@ interface Options {
   readonly output: string;
   readonly recordings: string;
   readonly binaries: ReadonlyMap<Target, string>;
+  /** Of gzip. */
+  readonly level: number;
   readonly dirty: boolean;
 }
 
@@ -98,7 +100,7 @@ async function release(args: readonly string[]): Promise<string> {
     const { program, recording } = await programFor(target, options, madeSec);
     const name = `mycelium-${version}-${target}`;
     unpacked.push(`${sha256(program)}  ${name}`);
-    add(`${name}.gz`, gzip(program));
+    add(`${name}.gz`, gzip(program, options.level));
     if (recording) add(`${name}.codecache`, recording);
   }
   const read = (...path: string[]) => Deno.readFile(join(ROOT, ...path));
@@ -140,7 +142,7 @@ function parseOptions(args: readonly string[], commit: string): Options {
   for (let i = 0; i < args.length; i++) {
     const [, name = "", inline] = /^--([a-z]+)(?:=(.*))?$/s.exec(args[i]!) ?? [];
     if (name === "dirty") values.set(name, []);
-    else if (["version", "key", "url", "output", "recordings", "binary"].includes(name)) {
+    else if (["version", "key", "url", "output", "recordings", "binary", "level"].includes(name)) {
       const value = inline ?? args[++i];
       if (value === undefined) throw new UsageError(`Cannot make a release: --${name} wants a value`);
       values.set(name, [...values.get(name) ?? [], value]);
@@ -164,6 +166,10 @@ function parseOptions(args: readonly string[], commit: string): Options {
     }
     binaries.set(target, path.join("="));
   }
+  const level = Number(last("level") ?? constants.Z_BEST_COMPRESSION);
+  if (!Number.isInteger(level) || level < 1 || level > 9) {
+    throw new UsageError(`Cannot make a release: --level is "${last("level")}", wanted 1 to 9`);
+  }
   return {
     version,
     key: last("key") ?? Deno.env.get("MYCELIUM_RELEASE_KEY"),
@@ -171,6 +177,7 @@ function parseOptions(args: readonly string[], commit: string): Options {
     output: resolve(last("output") ?? join(ROOT, "dist", "release", version)),
     recordings: last("recordings") ?? join(ROOT, ".cache", "release", commit),
     binaries,
+    level,
     dirty: values.has("dirty"),
   };
 }
@@ -217,8 +224,8 @@ function fill(script: string, values: Readonly<Record<string, string>>): string 
 }
 
 /** Without name and date inside. */
-function gzip(bytes: Uint8Array): Uint8Array {
-  const packed = gzipSync(bytes, { level: constants.Z_BEST_COMPRESSION });
+function gzip(bytes: Uint8Array, level: number): Uint8Array {
+  const packed = gzipSync(bytes, { level });
   packed.fill(0, 4, 8);
   // The system that packed it: always "unknown".
   packed[9] = 255;
