@@ -25,7 +25,7 @@ import {
 } from "../core/codec.ts";
 import { type Envelope, envelopeValue, readEnvelope } from "../core/envelope.ts";
 import type { KeyPair } from "../core/crypto.ts";
-import { nodeIdOf, publicKeyOf, readNodeId, shortNodeId } from "../core/ids.ts";
+import { nodeIdOf, readNodeId, shortNodeId } from "../core/ids.ts";
 import { type ConfigChange, configOf, isJoint, membersOf } from "../raft/config.ts";
 import type { RaftEffect, RaftEvent, RefusalReason, Role, StoredRaft } from "../raft/effects.ts";
 import { decodeMessage, type Entry, type Snapshot } from "../raft/messages.ts";
@@ -158,6 +158,8 @@ export class Primary implements Part {
   tierOf: (nodeId: string) => number = () => 0;
   /** Proofs for what was agreed on. */
   readonly attestation: Attestation;
+  /** Another record stands under its key, in the replica of this node. */
+  changed: (spore: Spore) => void = () => {};
   readonly #ctx: Context;
   readonly #store = new PrimaryStore();
   readonly #client: PrimaryClient;
@@ -170,6 +172,9 @@ export class Primary implements Part {
   #wakeMs = Infinity;
   readonly #todo: (RaftEffect | { readonly type: "durable"; readonly seq: number })[] = [];
   #running = false;
+  /** Entries that a follower applies behind its answer: those of this step, and of the one before. */
+  #late: readonly Entry[] = [];
+  #due: readonly Entry[] = [];
   /** Something is to be stored in this step of the agent. */
   #storing = false;
   readonly #waiting = new Map<number, Waiting>();
@@ -340,6 +345,12 @@ export class Primary implements Part {
   wake(): number {
     const { ctx } = this;
     this.#replica();
+    const due = this.#due;
+    this.#due = this.#late;
+    this.#late = [];
+    // The core hands out more only when these are applied, so there are none behind them yet.
+    if (due.length > 0) this.#apply(due);
+    if (this.#due.length + this.#late.length > 0) ctx.wakeAt(ctx.nowMs);
     if (this.#raft && ctx.nowMs >= this.#wakeMs) this.#wakeRaft(this.#raft);
     let nextMs = Math.min(
       this.#console.wake(),
@@ -690,6 +701,7 @@ export class Primary implements Part {
     this.#state = undefined;
     this.attestation.lead(false);
     this.#todo.length = 0;
+    this.#late = this.#due = [];
     this.#wakeMs = Infinity;
     this.#failAll();
   }
@@ -740,7 +752,10 @@ export class Primary implements Part {
       case "durable":
         return this.#step({ type: "persisted", nowMs: ctx.nowMs, seq: effect.seq });
       case "apply":
-        return this.#apply(effect.entries);
+        if (this.leads) return this.#apply(effect.entries);
+        // Its leader waits for the answer, and nobody for the state: signatures are checked when that is out.
+        this.#late = effect.entries;
+        return;
       case "restore":
         return this.#restore(effect.snapshot);
       case "accepted": {
@@ -826,7 +841,10 @@ export class Primary implements Part {
         one.done(one.term === term ? applied.result : { leader: this.leader });
       }
       this.#accepted.delete(index);
-      for (const one of applied.changed) this.attestation.changed(one);
+      for (const one of applied.changed) {
+        this.attestation.changed(one);
+        this.changed(one.spore);
+      }
     }
     this.#step({ type: "applied", nowMs: this.ctx.nowMs, index: entries.at(-1)!.index });
     this.#compact();
@@ -834,6 +852,7 @@ export class Primary implements Part {
 
   #restore({ meta, data }: Snapshot): void {
     const { index } = meta;
+    this.#late = this.#due = [];
     try {
       this.#state!.restore(data, meta);
     } catch (error) {

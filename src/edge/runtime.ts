@@ -74,10 +74,18 @@ export class Runtime {
   /** When the last turn ended. */
   #turnedMs = -Infinity;
   #timerOfTurn: NodeJS.Immediate | undefined;
+  /** What is left of a turn that lets its messages out before it stores. */
+  #rest: readonly AgentEffect[] | undefined;
   /** Whether an answer is on its way out since the present batch of effects began. */
   #replied = false;
   #stopped = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** When the agent wants to be woken, when its timer was set, and when that fires. */
+  #wakeAtMs = Infinity;
+  #armedMs = 0;
+  #firesMs = 0;
+  /** Something else than a wake-up has come since the agent was last woken at once. */
+  #mayHurry = true;
   #settings: NetworkSettings | undefined;
   #network: Network | undefined;
   #discovery: Discovery | undefined;
@@ -129,11 +137,15 @@ export class Runtime {
    */
   dispatch(event: AgentEvent): void {
     if (this.#stopped) return;
+    if (event.type !== "wake") this.#mayHurry = true;
     this.#queue.push(event);
-    if (this.#turning) return;
+    if (this.#turning || this.#rest) return;
     const traffic = TRAFFIC.has(event.type) && this.#queue.length < BATCH_MAX;
     if (!traffic || !this.#timerOfTurn && performance.now() - this.#turnedMs > TURN_PAUSE_MS) return this.#turn();
-    if (this.#timerOfTurn) return;
+    if (!this.#timerOfTurn) this.#turnSoon();
+  }
+
+  #turnSoon(): void {
     this.#timerOfTurn = setImmediate(() => {
       this.#timerOfTurn = undefined;
       this.#turn();
@@ -144,17 +156,20 @@ export class Runtime {
   #turn(): void {
     this.#turning = true;
     try {
+      const rest = this.#rest;
+      this.#rest = undefined;
+      if (rest) this.#store(rest);
       for (let rounds = 0; this.#queue.length > 0 && !this.#stopped; rounds++) {
         if (rounds === ROUNDS_MAX) {
           // The sockets are next; what is left comes after them.
-          this.#timerOfTurn = setImmediate(() => {
-            this.#timerOfTurn = undefined;
-            this.#turn();
-          });
+          this.#turnSoon();
           break;
         }
         const effects = this.#options.agent.steps(this.#queue.splice(0, BATCH_MAX));
-        this.#carryOut(effects);
+        if (!this.#carryOut(effects)) {
+          this.#turnSoon();
+          break;
+        }
       }
     } catch (error) {
       this.#stopped = true;
@@ -224,7 +239,7 @@ export class Runtime {
   /** Stops timers, discovery and the network. Idempotent. */
   async stop(): Promise<void> {
     // What came before it is served.
-    if (this.#queue.length > 0 && !this.#turning) this.#turn();
+    if ((this.#queue.length > 0 || this.#rest) && !this.#turning) this.#turn();
     clearImmediate(this.#timerOfTurn);
     this.#stopped = true;
     clearTimeout(this.#timer);
@@ -236,13 +251,30 @@ export class Runtime {
     await this.#dropNetwork();
   }
 
-  /** Carries out effects in their order. All that is to be stored is stored at the first place where something is. */
-  #carryOut(effects: readonly AgentEffect[]): void {
+  /**
+   * Carries out effects in their order.
+   *
+   * @returns `false`: messages come before what is to be stored. They leave when the loop turns; the disk is written
+   * while the others read them, and nothing is handed to the agent before that (thesis, 10.2.1).
+   */
+  #carryOut(effects: readonly AgentEffect[]): boolean {
     const first = effects.findIndex((one) => one.type === "persist");
-    if (first < 0) return effects.forEach((one) => this.#run(one as Done));
-    for (const effect of effects.slice(0, first)) this.#run(effect as Done);
+    const before = first < 0 ? effects : effects.slice(0, first);
+    for (const effect of before) this.#run(effect as Done);
+    if (first < 0) return true;
+    const rest = effects.slice(first);
+    if (before.some((one) => one.type === "datagram" || one.type === "call")) {
+      this.#rest = rest;
+      return false;
+    }
+    this.#store(rest);
+    return true;
+  }
+
+  /** Carries out effects of which the first stores something: all that is to be stored is stored with it. */
+  #store(effects: readonly AgentEffect[]): void {
     const puts = new Map<string, Uint8Array | null>();
-    const rest = flattened(effects.slice(first), puts);
+    const rest = flattened(effects, puts);
     // Synchronous and durable: what follows may rely on it. A disk that fails ends the program here, before anything
     // that depends on it has left.
     if (puts.size > 0) this.#options.store.apply([...puts]);
@@ -311,12 +343,18 @@ export class Runtime {
         this.#exportSecret(effect.controlId, effect.key, effect.path);
         return;
       case "wakeAt": {
-        clearTimeout(this.#timer);
         if (this.#stopped) return;
+        if (effect.atMs <= nowMs && this.#mayHurry) {
+          this.#mayHurry = false;
+          setImmediate(() => this.#wake());
+          return;
+        }
         // At least a few milliseconds, so that no mistake below can spin.
-        const waitMs = Math.min(2 ** 31 - 1, Math.max(5, effect.atMs - nowMs));
-        this.#timer = setTimeout(() => this.dispatch({ type: "wake", nowMs: this.#options.now() }), waitMs);
-        return;
+        this.#wakeAtMs = Math.max(nowMs + 5, effect.atMs);
+        // While much happens the time moves with each turn; a timer that comes too early looks again.
+        const isNew = nowMs >= this.#armedMs && nowMs < this.#armedMs + TIMER_KEPT_MS;
+        if (this.#timer !== undefined && isNew && this.#firesMs <= this.#wakeAtMs) return;
+        return this.#arm(nowMs);
       }
       case "log":
         log.log(effect.level, "agent", effect.event, effect.message, effect.fields);
@@ -330,6 +368,24 @@ export class Runtime {
       default:
         effect satisfies never;
     }
+  }
+
+  #arm(nowMs: number): void {
+    clearTimeout(this.#timer);
+    const waitMs = Math.min(2 ** 31 - 1, this.#wakeAtMs - nowMs);
+    this.#armedMs = nowMs;
+    this.#firesMs = nowMs + waitMs;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      const firedMs = this.#options.now();
+      // Less than a millisecond is the rounding of the clocks; a clock that was set is the agent's to see.
+      if (firedMs >= this.#armedMs && firedMs < this.#wakeAtMs - 1) this.#arm(firedMs);
+      else this.#wake();
+    }, waitMs);
+  }
+
+  #wake(): void {
+    this.dispatch({ type: "wake", nowMs: this.#options.now() });
   }
 
   #refused(reason: string, from: string): void {
@@ -554,6 +610,8 @@ export class Runtime {
 
 /** After so long without an event a node takes the next one at once. */
 const TURN_PAUSE_MS = 2;
+/** A timer that was set so recently stays where its time moves further away. */
+const TIMER_KEPT_MS = 20;
 /** Events that may wait for more of their kind. */
 const TRAFFIC: ReadonlySet<AgentEvent["type"]> = new Set(["inbound", "datagram", "call-done", "control", "refused"]);
 /** Events that are handed over together. */
