@@ -145,7 +145,7 @@ export class Sessions {
   readonly #secret: Uint8Array;
   readonly #sessions = new Map<string, Session>();
   /** Challenges that were answered well, with the time until which they must be remembered. */
-  readonly #answered = new Map<string, number>();
+  readonly #answered = new Map<string, { readonly untilMs: number; readonly key: string }>();
 
   /** @param secret 32 random bytes that nobody else has: by it the node knows its own challenges again. */
   constructor(secret: Uint8Array) {
@@ -192,13 +192,17 @@ export class Sessions {
     const name = toHex(head);
     if (this.#answered.has(name)) return refuse("login-replayed");
     if (!verifySignature(words.key, loginMessage(words, place), signature)) return refuse("signature-invalid");
-    if (this.#answered.size >= LIMITS.loginsRememberedMax) return refuse("sessions-full");
     const key = toHex(words.key);
+    const logins = [...this.#answered.values()].filter((one) => one.key === key).length;
+    // One key that logs in without end must not keep the others out.
+    if (logins >= LIMITS.loginsPerKeyMax || this.#answered.size >= LIMITS.loginsRememberedMax) {
+      return refuse("sessions-full");
+    }
     const own = [...this.#sessions.values()].filter((one) => one.key === key);
     // Who forgets to log out must not be locked out; the key decides which of its sessions count.
     if (own.length >= LIMITS.sessionsPerKeyMax) this.#sessions.delete(own[0]!.id);
     if (this.#sessions.size >= LIMITS.sessionsMax) return refuse("sessions-full");
-    this.#answered.set(name, madeMs + 2 * CHALLENGE_MS);
+    this.#answered.set(name, { untilMs: madeMs + 2 * CHALLENGE_MS, key });
     const session: Session = {
       id: toHex(options.id),
       key,
@@ -270,7 +274,7 @@ export class Sessions {
   }
 
   #forget(nowMs: number): void {
-    for (const [name, untilMs] of this.#answered) if (untilMs <= nowMs) this.#answered.delete(name);
+    for (const [name, { untilMs }] of this.#answered) if (untilMs <= nowMs) this.#answered.delete(name);
     for (const [id, { expiresMs }] of this.#sessions) if (expiresMs <= nowMs) this.#sessions.delete(id);
   }
 }

@@ -129,6 +129,8 @@ const NOTES_MAX = 64;
 /** One entry of the audit log for the same denial in this time. */
 const DENIAL_AUDIT_MS = 60_000;
 const DENIALS_MAX = 256;
+/** Entries of the audit log in a minute for what strangers do. */
+const STRANGERS_PER_MINUTE = 30;
 
 /** Access control of one node. */
 export class Access implements Part {
@@ -146,6 +148,7 @@ export class Access implements Part {
   /** What happened outside a step: it is told in the next one. */
   #notes: (() => void)[] = [];
   readonly #denials = new Map<string, number>();
+  #strangers = { minute: 0, count: 0, left: 0 };
   #founder: Uint8Array | undefined;
   #nowMs = 0;
 
@@ -204,7 +207,7 @@ export class Access implements Part {
         if (!found.ok) {
           this.#refuse(found.reason, presented.source);
           if (found.reason === "request-replayed") {
-            this.#audit("request-replayed", presented.source, path.slice(0, 100));
+            this.#auditStranger("request-replayed", presented.source, path.slice(0, 100));
           }
           return refusal(found.reason);
         }
@@ -230,7 +233,7 @@ export class Access implements Part {
     if (!counts) {
       this.#refuse("token-invalid", source);
       if (this.#throttle.fail(`source:${source}`, this.#nowMs)) {
-        this.#audit("locked-out", source, "too many tokens that are not valid");
+        this.#auditStranger("locked-out", source, "too many tokens that are not valid");
       }
       return refusal("token-invalid");
     }
@@ -429,19 +432,18 @@ export class Access implements Part {
       this.#refuse(reason, key.slice(0, 16));
       return new Refusal(reason, message, cure);
     };
-    // A key without a role is told the same as a wrong signature: who has one is nobody's business.
-    const known = this.policy.knowsOperator(key, ctx.nowMs);
+    // Asked first: whoever makes keys of his own must not fill what is remembered of those who may log in. He is told the
+    // same as for a wrong signature: who has a role is nobody's business.
+    if (!this.policy.knowsOperator(key, ctx.nowMs)) {
+      this.#auditStranger("login-refused", `operator:${key}`, "the key has no role");
+      throw fail("signature-invalid");
+    }
     const opened = this.sessions.open({ words, signature, place }, { nowMs: ctx.nowMs, id: ctx.entropy.bytes(16) });
     if (!opened.ok) {
-      if (opened.reason === "login-replayed") ctx.audit("login-replayed", `operator:${key}`, "");
+      if (opened.reason === "login-replayed") this.#auditStranger("login-replayed", `operator:${key}`, "");
       throw fail(opened.reason);
     }
     const { session } = opened;
-    if (!known) {
-      this.sessions.end(session.id);
-      ctx.audit("login-refused", `operator:${key}`, "the key has no role");
-      throw fail("signature-invalid");
-    }
     const subject = this.#operator(session);
     const factor = `operator:${key}`;
     if (code !== undefined && this.factors.enrolled(factor)) {
@@ -786,6 +788,20 @@ export class Access implements Part {
 
   #audit(action: string, by: string, detail: string): void {
     this.#note(() => this.#ctx.audit(action, by, detail));
+  }
+
+  /** What anybody can bring about without end gets so many entries on disk and no more; the next one says how many went. */
+  #auditStranger(action: string, by: string, detail: string): void {
+    const minute = Math.floor(this.#nowMs / 60_000);
+    if (minute !== this.#strangers.minute) this.#strangers = { minute, count: 0, left: this.#strangers.left };
+    if (this.#strangers.count >= STRANGERS_PER_MINUTE) {
+      this.#strangers.left += 1;
+      return;
+    }
+    this.#strangers.count += 1;
+    const left = this.#strangers.left > 0 ? ` (${this.#strangers.left} before it were not written down)` : "";
+    this.#strangers.left = 0;
+    this.#audit(action, by, `${detail}${left}`.trim());
   }
 
   #note(tell: () => void): void {

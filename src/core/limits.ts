@@ -154,6 +154,8 @@ export const LIMITS = {
   sessionNoncesMax: 1_024,
   /** Answered login challenges that are remembered, for as long as they could be replayed. */
   loginsRememberedMax: 1_024,
+  /** Of these, logins of one key; a further one is refused for some minutes. */
+  loginsPerKeyMax: 64,
   /** Sources and subjects whose failures are counted; what is free of failures longest goes first. */
   throttledMax: 1_024,
   /** Length of names that people give. */

@@ -193,6 +193,19 @@ Deno.test("sessions are bounded: the oldest of a key goes, others are not pushed
   assert.deepEqual(refused, { ok: false, reason: "sessions-full" });
 });
 
+Deno.test("a key that logs in without end keeps no other out", () => {
+  const rig = new Rig();
+  for (let i = 0; i < LIMITS.loginsPerKeyMax; i++) rig.opened();
+  assert.deepEqual(rig.open(rig.words()), { ok: false, reason: "sessions-full" });
+  const other = keyPairFromSeed(bytesOf(32, 78));
+  const words = rig.words(NOW, { key: other.publicKey });
+  assert.ok(rig.open(words, { signature: signBytes(other, loginMessage(words, PLACE)) }).ok);
+  assert.ok(
+    rig.open(rig.words(NOW + 2 * CHALLENGE_MS), { nowMs: NOW + 2 * CHALLENGE_MS }).ok,
+    "until they are forgotten",
+  );
+});
+
 Deno.test("[10.5e] proofs of garbage give a WireError and nothing else", () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), (input) => {
     try {

@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import { toBase64Url } from "../../src/core/bytes.ts";
 import { encodeCbor } from "../../src/core/codec.ts";
-import { hashParts, keyPairFromSeed } from "../../src/core/crypto.ts";
+import { hashParts, keyPairFromSeed, signBytes } from "../../src/core/crypto.ts";
 import { utf8 } from "../../src/core/bytes.ts";
 import { seededRng } from "../../src/core/rng.ts";
 import { encodeBinding } from "../../src/access/bindings.ts";
@@ -16,6 +16,7 @@ import type { Subject } from "../../src/access/decide.ts";
 import { parseGrant } from "../../src/access/permission.ts";
 import { BINDING_PREFIX, ROLE_PREFIX } from "../../src/access/policy.ts";
 import { encodeRole } from "../../src/access/roles.ts";
+import { loginMessage } from "../../src/access/sessions.ts";
 import { Agent } from "../../src/agent/agent.ts";
 import { ANYONE, LOCAL, READER, SELF } from "../../src/agent/access.ts";
 import { CONTROL_NEEDS, EDGE_NEEDS, METHOD_NEEDS, ROUTE_NEEDS } from "../../src/agent/access_table.ts";
@@ -359,6 +360,24 @@ class Core {
     return effects.some((one) => one.type === "run-command") ? "run" : "ok";
   }
 
+  /** Logins of as many strangers, each with a key of its own; returns the entries of the audit log that they cost. */
+  flood(count: number): number {
+    const { networkId, keyPair } = this.agent.inspect().state;
+    const place = { networkId, nodeKey: keyPair.publicKey };
+    let written = 0;
+    for (let i = 0; i < count; i++) {
+      const pair = keyPairFromSeed(SECRET(`stranger ${i}`));
+      const challenge = this.agent.access.sessions.challenge(this.#nowMs, SECRET(`challenge ${i}`).slice(0, 24));
+      const words = { challenge, key: pair.publicKey, sessionKey: pair.publicKey, ttlMs: 1_000 };
+      const signature = signBytes(pair, loginMessage(words, place));
+      const request = { verb: "access-login", ...words, signature } as const;
+      const effects = flat(this.agent.step({ type: "control", nowMs: this.#nowMs, controlId: 1, request, by: ANYONE }));
+      assert.ok(effects.some((one) => one.type === "control-reply" && !one.result.ok));
+      written += effects.filter((one) => one.type === "audit").length;
+    }
+    return written;
+  }
+
   /** The same, by a member that is suspended. */
   suspend(): void {
     const id = nodeIdOf(keyPairFromSeed(SECRET("member")).publicKey);
@@ -441,6 +460,13 @@ Deno.test("[2.4b] every signed command × every role: the key that signed it dec
     const core = new Core();
     assert.equal(core.call("exec", true, core.command(verb, "nobody")), "command-not-operator", verb);
   }
+});
+
+Deno.test("[10.5e] whoever makes keys of his own fills neither the disk nor what is remembered of logins", () => {
+  const core = new Core();
+  const written = core.flood(2_000);
+  assert.ok(written > 0 && written < 100, `${written} entries in the audit log`);
+  assert.equal(core.agent.access.sessions.size, 0);
 });
 
 const SHARED = new Core();

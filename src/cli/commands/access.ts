@@ -127,6 +127,31 @@ function registerSession(program: Command, register: Register): void {
     return EXIT.ok;
   });
 
+  const access = program.command("access").summary("who is logged in at this node");
+  const sessions = access.command("sessions").summary("list the sessions of this node").description(
+    "One is ended with: mycelium logout --session ID; all of an operator with: mycelium operator remove NAME.",
+  );
+  register(sessions, async (context) => {
+    using client = await context.agent();
+    const answer = fields(await client.control({ verb: "access-sessions" }));
+    const { out, deps } = context;
+    if (out.json) out.document(answer);
+    else if (out.quiet) { for (const one of rows(answer.sessions)) out.line(safe(String(one.id))); }
+    else {
+      out.table(
+        ["ID", "OPERATOR", ">OPEN FOR", ">ENDS IN", "KEY"],
+        rows(answer.sessions).map((one): Cell[] => [
+          String(one.id),
+          String(one.name),
+          duration(Math.max(0, deps.now() - Number(one.openedMs))),
+          duration(Math.max(0, Number(one.expiresMs) - deps.now())),
+          String(one.key),
+        ]),
+      );
+    }
+    return EXIT.ok;
+  });
+
   const whoami = program.command("whoami").summary("who you are to the agent, and what you may");
   register(whoami, async (context) => {
     using client = await context.agent();
