@@ -1258,6 +1258,11 @@ export class Agent {
   /** Agreement with those that make use of it. */
   #joinAgreement(): void {
     const agreement = this.#agreement;
+    this.#primary.changed = (spore) => agreement.stands(spore);
+    this.#latent.watch("agreed/", (key) => {
+      const spore = this.#settled(key);
+      if (spore) agreement.stands(spore);
+    });
     agreement.weigh = (electors, nowMs) => this.#trust.weigh(electors, nowMs).map((one) => one.weightPpm);
     agreement.facts = (facts) => this.#trust.facts(facts);
     agreement.evidence = (evidence) => this.#trust.evidence(evidence);

@@ -71,6 +71,10 @@ const RECENT_MAX = 64;
 const PROOFS_MAX = 512;
 /** What cannot be judged yet is looked at again so often, whatever has changed. */
 const JUDGE_MS = 1_000;
+/** A wish of another node that does not say how long it waits. */
+const SERVE_MS = 30_000;
+/** Decisions of an electorate that is not known here. */
+const UNREAD_MAX = 32;
 /** Links are asked for no more often. */
 const LINKS_MS = 1_000;
 /** Links in one answer. */
@@ -85,6 +89,7 @@ const readSubmit = record({
   b: bytes({ max: LIMITS.consensusOperationBytesMax }),
   c: oneOf(OPERATION_CLASSES),
   p: optional(uint(7)),
+  t: optional(uint(600_000)),
 });
 
 /** Agreement on one node. */
@@ -146,6 +151,7 @@ export class Agreement implements Part {
   #proofs = new Map<string, { readonly seq: number; readonly proof: RecordProof }>();
   readonly #recent: DecisionStatus[] = [];
   readonly #told = new Set<string>();
+  readonly #unread = new Map<string, { readonly decision: Decision; readonly from: string }>();
   #linksMs = 0;
   #linksFrom: string | undefined;
   readonly #counts = { decided: 0, failed: 0, evidence: 0, disputed: 0, dropped: 0, refusedNews: 0 };
@@ -244,6 +250,11 @@ export class Agreement implements Part {
     return raised && OPERATION_CLASSES.indexOf(raised) > rank ? raised : least;
   }
 
+  /** A version of a key stands now. */
+  stands(spore: Spore): void {
+    this.#rules.note(spore);
+  }
+
   /** Judges writes under a prefix by a rule of their own. */
   rule(prefix: string, rule: Rule): void {
     this.#rules.add(prefix, rule);
@@ -314,6 +325,7 @@ export class Agreement implements Part {
     this.#proofs.clear();
     this.#recent.length = 0;
     this.#told.clear();
+    this.#unread.clear();
     this.#wakeMs = Infinity;
     this.#clockMs = this.#setBackMs = 0;
   }
@@ -361,14 +373,16 @@ export class Agreement implements Part {
         return { p: proof && encodeProof(proof) };
       }
       case "agreement.submit": {
-        const { b, c, p } = readSubmit(body, method);
+        const { b, c, p, t } = readSubmit(body, method);
         if (!this.votes) throw new Refusal("not-voter", "this node does not vote");
         const operation = { kind: RECORD_PUT, body: b };
         const { envelope } = decodeRecordPut(b);
         if (!equalBytes(envelope.signer, peer.publicKey)) {
           throw new Refusal("not-permitted", "a record is submitted by its author");
         }
-        this.#operations.take(operation, { class: c, priority: Math.min(p ?? 3, 5), lane: peer.nodeId }, (result) => {
+        const timeoutMs = Math.floor(0.8 * Math.min(t ?? SERVE_MS, SERVE_MS));
+        const options = { class: c, priority: Math.min(p ?? 3, 5), lane: peer.nodeId, timeoutMs };
+        this.#operations.take(operation, options, (result) => {
           const value = result.ok
             ? { ok: 1, i: result.instance, x: result.index ?? 0 }
             : { ok: 0, c: result.code, m: result.message.slice(0, 200) };
@@ -623,7 +637,11 @@ export class Agreement implements Part {
     const { certificate } = decision;
     const table = this.#chain!.table(certificate.header.table);
     if (!table) {
-      if (from) this.#askLinks(from);
+      if (!from) return "ignore";
+      // Of an electorate that this node has not heard of: looked at again when it has.
+      this.#unread.set(name, { decision, from });
+      if (this.#unread.size > UNREAD_MAX) this.#unread.delete(this.#unread.keys().next().value!);
+      this.#askLinks(from);
       return "ignore";
     }
     if (!verifyCertificate(certificate, table, this.#ctx.state.networkId).ok) {
@@ -776,6 +794,9 @@ export class Agreement implements Part {
       epoch: table.epoch,
       voters: table.voters.length,
     });
+    const unread = [...this.#unread.values()];
+    this.#unread.clear();
+    for (const one of unread) if (!this.#told.has(this.#nameOf(one.decision))) this.#learn(one.decision, one.from);
     this.#judgedAt = "";
     ctx.wakeAt(ctx.nowMs);
   }

@@ -81,9 +81,26 @@ export class AgreementChain {
       .find((one) => equalBytes(tableHash(one, this.#networkId), hash));
   }
 
+  /** The electorate that a record made (empty: the first one), with what seeds the table after it. */
+  at(recordHash: Uint8Array):
+    | { readonly electorate: Electorate; readonly seeds: Uint8Array; readonly emergency: Emergency | undefined }
+    | undefined {
+    const i = recordHash.length === 0
+      ? -1
+      : this.#links.findIndex((one) => equalBytes(one.shown.spore.hash, recordHash));
+    if (recordHash.length > 0 && i < 0) return undefined;
+    const link = this.#links[i];
+    const { seeds } = this.#law.standing(link?.standing ?? this.#law.genesis);
+    return { electorate: link?.electorate ?? this.#first, seeds, emergency: this.#emergencyUntil(i) };
+  }
+
   /** The last time that an operator put an electorate in place of another one. */
   get emergency(): Emergency | undefined {
-    for (let i = this.#links.length - 1; i >= 0; i--) {
+    return this.#emergencyUntil(this.#links.length - 1);
+  }
+
+  #emergencyUntil(last: number): Emergency | undefined {
+    for (let i = last; i >= 0; i--) {
       const proof = decodeProof(this.#links[i]!.warrant);
       if (!("statement" in proof)) continue;
       const { reason, issuedMs } = openEmergency(proof.statement, this.#networkId);

@@ -199,7 +199,13 @@ export class Operations {
   /** Has an operation decided that its author has made. */
   take(
     operation: Operation,
-    options: { readonly class: OperationClass; readonly priority: number; readonly lane: string },
+    options: {
+      readonly class: OperationClass;
+      readonly priority: number;
+      readonly lane: string;
+      /** @default 60 s */
+      readonly timeoutMs?: number;
+    },
     done: (result: OperationResult) => void,
   ): number {
     const { key } = readSpore(decodeRecordPut(operation.body).envelope).record;
@@ -208,7 +214,8 @@ export class Operations {
       done(failure("class-too-low", `"${key}" asks for ${wanted ?? "no"} agreement`));
       return 0;
     }
-    return this.#add({ key, ...options, operation, timeoutMs: TIMEOUT_MS }, done);
+    const { timeoutMs = TIMEOUT_MS, ...rest } = options;
+    return this.#add({ key, ...rest, operation, timeoutMs }, done);
   }
 
   #add(
@@ -420,8 +427,10 @@ export class Operations {
     const voter = near[(op.tries - 1) % Math.max(1, near.length)];
     if (!voter) return this.#again(op, "no-voter", "no voter can be reached");
     op.state = "voting";
-    const body: CborValue = { b: op.operation!.body, c: op.class, p: op.priority };
-    ctx.call(voter.id, "agreement.submit", body, Math.max(1_000, op.deadlineMs - ctx.nowMs), (result) => {
+    // It answers before this node stops waiting for it.
+    const timeoutMs = Math.max(1_000, op.deadlineMs - ctx.nowMs);
+    const body: CborValue = { b: op.operation!.body, c: op.class, p: op.priority, t: timeoutMs };
+    ctx.call(voter.id, "agreement.submit", body, timeoutMs, (result) => {
       if (this.#ops.get(op.id) !== op || FINAL.has(op.state)) return;
       if (!result.ok) return this.#again(op, result.code, result.message);
       try {

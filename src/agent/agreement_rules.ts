@@ -1,11 +1,14 @@
 /**
- * What a voter says of an operation: deterministic against the state that the operation names. State that is not here yet is
- * waited for.
+ * What a voter says of an operation: a function of the operation and of the version that it replaces, whatever stands there by
+ * now; whether that version still stands is asked when it is applied. So honest voters never say two things.
+ *
+ * What depends on what this node happens to know (a revocation, a newer epoch, a version that is not here yet) is no reason to refuse
+ * but to wait: who does not vote has done nothing wrong.
  *
  * @module
  */
 
-import { equalBytes } from "../core/bytes.ts";
+import { equalBytes, toHex } from "../core/bytes.ts";
 import { WireError } from "../core/codec.ts";
 import type { Envelope } from "../core/envelope.ts";
 import { nodeIdOf } from "../core/ids.ts";
@@ -40,7 +43,7 @@ export type Vote = "accept" | "refuse" | "later";
 export interface Write {
   readonly put: RecordPut;
   readonly spore: Spore;
-  /** What stands there now, the very version that it replaces. */
+  /** The version that it replaces. */
   readonly current: Spore | undefined;
 }
 
@@ -60,15 +63,15 @@ export interface RulesPort {
 
 /** A member whose credential ran out so long ago has been away for good, as far as voting goes. */
 export const AWAY_MS = 86_400_000;
-/** Versions of a key that were replaced here: a proposal that builds on one comes too late. */
-const REPLACED_MAX = 64;
+/** Versions of agreed keys that are remembered: proposals may build on one that has been replaced meanwhile. */
+const VERSIONS_MAX = 256;
 
 /** Judges operations. */
 export class Rules {
   readonly #port: RulesPort;
   readonly #rules: { readonly prefix: string; readonly rule: Rule }[] = [];
-  readonly #replaced: Uint8Array[] = [];
-  readonly #seen = new Map<string, Uint8Array>();
+  /** By hash. */
+  readonly #versions = new Map<string, Spore>();
 
   constructor(port: RulesPort) {
     this.#port = port;
@@ -94,45 +97,48 @@ export class Rules {
       return "refuse";
     }
     const { key, seq } = spore.record;
-    const wanted = this.#port.classOf(key);
-    if (!wanted || !suffices(header.class, wanted)) return "refuse";
-    const current = this.#port.current(key);
-    this.#note(key, current);
-    const standing = current?.hash ?? new Uint8Array(0);
-    if (!equalBytes(put.replaces, standing)) {
-      const late = current && current.record.seq >= seq || this.#replaced.some((one) => equalBytes(one, put.replaces));
-      return late ? "refuse" : "later";
-    }
-    if (current && current.record.seq >= seq) return "refuse";
+    const least = builtInClass(key);
+    if (!least || !suffices(header.class, least)) return "refuse";
+    // What asks for more is a policy that others may not know yet.
+    if (!suffices(header.class, this.#port.classOf(key) ?? least)) return "later";
     const author = this.#author(spore);
     if (author !== "accept") return author;
-    const rule = this.#rules.find((one) => key.startsWith(one.prefix))?.rule;
+    // What stands under the others, and by what number it is followed, the Primary Spore asks by itself.
+    if (!key.startsWith("agreed/")) return "accept";
+    const current = this.#version(key, put.replaces);
+    if (current === "unknown") return "later";
+    if (current && (current.record.key !== key || current.record.seq >= seq)) return "refuse";
     const write = { put, spore, current };
     if (key === ELECTORATE_KEY) return this.#electorate(write);
+    const rule = this.#rules.find((one) => key.startsWith(one.prefix))?.rule;
     if (rule) return rule(write);
     // Without a rule of its own what is agreed is the issuers' to propose.
-    if (key.startsWith("agreed/")) return this.#isIssuer(spore) ? "accept" : "refuse";
-    return "accept";
+    return this.#isIssuer(spore) ? "accept" : "later";
   }
 
-  #note(key: string, current: Spore | undefined): void {
-    const before = this.#seen.get(key);
-    if (!current || before && equalBytes(before, current.hash)) return;
-    this.#seen.delete(key);
-    this.#seen.set(key, current.hash);
-    if (this.#seen.size > REPLACED_MAX) this.#seen.delete(this.#seen.keys().next().value!);
-    if (!before) return;
-    this.#replaced.push(before);
-    if (this.#replaced.length > REPLACED_MAX) this.#replaced.shift();
+  /** A version of an agreed key stands, or did. */
+  note(spore: Spore): void {
+    if (!spore.record.key.startsWith("agreed/")) return;
+    const name = toHex(spore.hash);
+    this.#versions.delete(name);
+    this.#versions.set(name, spore);
+    if (this.#versions.size > VERSIONS_MAX) this.#versions.delete(this.#versions.keys().next().value!);
+  }
+
+  #version(key: string, hash: Uint8Array): Spore | undefined | "unknown" {
+    if (hash.length === 0) return undefined;
+    const current = this.#port.current(key);
+    if (current) this.note(current);
+    return this.#versions.get(toHex(hash)) ?? "unknown";
   }
 
   #author(spore: Spore): Vote {
     const { state } = this.#port.ctx;
     const { key, issuedMs, expiresMs } = spore.record;
-    if (state.revocations.get("node", spore.envelope.signer)) return "refuse";
+    if (state.revocations.get("node", spore.envelope.signer)) return "later";
     if (!state.members.get(spore.author)) return "later";
     const owner = ownerOf(key);
-    if (owner?.kind === "issuers" && !this.#isIssuer(spore)) return "refuse";
+    if (owner?.kind === "issuers" && !this.#isIssuer(spore)) return "later";
     if (key.startsWith("agreed/") && expiresMs - issuedMs !== RECORD_LIFE_MS_MAX) return "refuse";
     return "accept";
   }
@@ -144,16 +150,14 @@ export class Rules {
   #electorate({ put, spore }: Write): Vote {
     const { ctx, weigh } = this.#port;
     const { networkId } = ctx.state;
-    const chain = this.#port.chain();
-    // The chain follows the record; a proposal builds on both.
-    if (!equalBytes(chain.recordHash, put.replaces)) return "later";
-    const before = chain.electorate;
+    const place = this.#port.chain().at(put.replaces);
+    // The chain follows the record.
+    if (!place) return "later";
+    const { electorate: before, seeds, emergency } = place;
     if (!before.table.voters.some((one) => one.id === spore.author)) return "refuse";
+    // Weights follow from the scores that it names, and only the newest ones are at hand.
     const trust = this.#port.current(TRUST_KEY);
-    this.#note(TRUST_KEY, trust);
-    if (!equalBytes(put.basis, trust?.hash ?? new Uint8Array(0))) {
-      return this.#replaced.some((one) => equalBytes(one, put.basis)) || put.basis.length === 0 ? "refuse" : "later";
-    }
+    if (!equalBytes(put.basis, trust?.hash ?? new Uint8Array(0))) return "later";
     let next: Electorate;
     try {
       next = decodeElectorate(spore.record.value ?? new Uint8Array(0));
@@ -163,7 +167,7 @@ export class Rules {
     }
     const atMs = spore.record.issuedMs;
     const old = new Map(electorsOf(before).map((one) => [one.id, one]));
-    const back = new Map((chain.emergency ? electorsOf(chain.emergency.superseded) : []).map((one) => [one.id, one]));
+    const back = new Map((emergency ? electorsOf(emergency.superseded) : []).map((one) => [one.id, one]));
     const electors = next.table.voters.map(({ id, publicKey }) => old.get(id) ?? back.get(id) ?? newElector(publicKey));
     for (const one of electors) {
       if (old.has(one.id)) continue;
@@ -177,11 +181,11 @@ export class Rules {
     const left = gone.every((one) =>
       weights[whole.indexOf(one)] === 0 || this.#hasLeft(one.publicKey, put.proofs, atMs)
     );
-    if (!left) return "refuse";
+    if (!left) return "later";
     const follows = {
       epoch: before.table.epoch + 1,
       previous: tableHash(before.table, networkId),
-      seed: nextSeed(before.table, networkId, chain.standing.seeds),
+      seed: nextSeed(before.table, networkId, seeds),
     };
     const made = makeElectorate(electors, weigh, follows, atMs);
     return made && equalBytes(encodeElectorate(made), spore.record.value!) ? "accept" : "refuse";
@@ -191,13 +195,12 @@ export class Rules {
   #admitted(publicKey: Uint8Array, proofs: readonly Envelope[], atMs: number): Vote {
     const { state } = this.#port.ctx;
     const chain = state.network!.chain!;
-    if (state.revocations.get("node", publicKey)) return "refuse";
+    if (state.revocations.get("node", publicKey)) return "later";
     for (const envelope of proofs) {
       const credential = attempt(() => openCredential(envelope, state.networkId));
       if (!credential || !equalBytes(credential.subject, publicKey)) continue;
       if (credential.role === "hypha" || credential.expiresMs <= atMs) return "refuse";
-      if (chain.counts(envelope.signer, credential.issuedMs)) return "accept";
-      return credential.epoch > chain.epoch ? "later" : "refuse";
+      return chain.counts(envelope.signer, credential.issuedMs) ? "accept" : "later";
     }
     return "refuse";
   }
