@@ -40,7 +40,7 @@ function network(seed: number): { readonly net: Net; readonly issuers: readonly 
   net.meshed(...issuers, hypha);
   net.world.until("three vote in both", () => {
     const leader = leaderOf(issuers);
-    return leader?.view.primary!.config.voters.length === 3 &&
+    return leader?.view.primary?.config.voters.length === 3 &&
       net.world.status(hypha).agreement?.voters.length === 3;
   }, 240_000);
   return { net, issuers, hypha };

@@ -83,7 +83,7 @@ if (import.meta.main) {
         }) for ${seconds(result.faultsMs)}, whole again after ${
           seconds(result.healMs)
         }, ${result.elections} elections, ` +
-          `${result.committed} committed, ${result.answered} answered, ${result.records} records, ${result.lies} lies, at most ` +
+          `${result.committed} committed, ${result.answered} answered, ${result.records} records, ${result.notes} notes, ${result.lies} lies, at most ` +
           `${result.stepsPerSecondMax} steps a second, trace ${result.traceHash} in ${
             seconds(performance.now() - startMs)
           }`,

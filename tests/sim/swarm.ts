@@ -14,6 +14,7 @@ import { Clients } from "./clients.ts";
 import { accident, type Fault, faultsOf } from "./faults.ts";
 import type { HistoryLine } from "./history.ts";
 import { checkLinearizable } from "./linearizable.ts";
+import { Notes } from "./notes.ts";
 import { Records } from "./records.ts";
 import { type Host, World } from "./world.ts";
 
@@ -51,6 +52,8 @@ export interface SwarmResult {
   readonly lies: number;
   /** Records of the Latent Spore that were acknowledged. */
   readonly records: number;
+  /** Notes that were decided and acknowledged. */
+  readonly notes: number;
   /** What the clients did and were told. */
   readonly history: readonly HistoryLine[];
 }
@@ -91,6 +94,7 @@ class Run {
   readonly #checkers = new Checkers();
   readonly #clients: Clients;
   readonly #records: Records;
+  readonly #notes: Notes;
   readonly #hosts: readonly Host[];
   readonly #founder: Host;
   readonly #joins = new Map<Host, string>();
@@ -131,8 +135,12 @@ class Run {
     this.#checkers.world = world;
     this.#clients = new Clients(world, rng);
     this.#records = new Records(world, rng);
+    this.#notes = new Notes(world, rng);
     world.onControl = (host, controlId, answer) => {
-      if (!this.#records.answered(host, controlId, answer.ok)) this.#clients.answered(host, controlId, answer);
+      if (this.#records.answered(host, controlId, answer.ok) || this.#notes.answered(host, controlId, answer.ok)) {
+        return;
+      }
+      this.#clients.answered(host, controlId, answer);
     };
     // Where credentials last for a quarter of an hour, they run out behind partitions and while machines are off.
     this.#expiry = faults.has("expiry");
@@ -189,6 +197,7 @@ class Run {
       answered: this.#clients.ended,
       lies: [...this.#liar?.byzantine.counts.values() ?? []].reduce((sum, one) => sum + one, 0),
       records: this.#records.acknowledged,
+      notes: this.#notes.acknowledged,
       history: this.#clients.history.lines,
     };
   }
@@ -317,6 +326,7 @@ class Run {
       this.#pass(rng.below(Math.floor(Math.min(ms, 2_000) / busy) + 1));
       const up = this.#hosts.filter((host) => host.agent && host !== this.#liar?.host);
       if (rng.below(10) === 0) this.#records.write(up);
+      else if (rng.below(12) === 0) this.#notes.write(up);
       else this.#clients.ask(up);
     }
     this.#pass(this.#expiry && step % 8 === 7 ? 1_000_000 : ms);
@@ -326,6 +336,7 @@ class Run {
     this.world.run(ms);
     this.#approve();
     this.#clients.sweep();
+    this.#notes.sweep();
   }
 
   #clear(): void {
@@ -406,7 +417,7 @@ class Run {
         }
       }
     }
-    return this.#disagreement(stay) ?? this.#records.unsettled(stay);
+    return this.#disagreement(stay) ?? this.#records.unsettled(stay) ?? this.#notes.unsettled(stay);
   }
 
   #disagreement(stay: readonly Host[]): string | undefined {
