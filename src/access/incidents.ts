@@ -230,7 +230,7 @@ export const INCIDENT_RULES: readonly IncidentRule[] = [
     id: "audit-damage",
     title: "An audit log was changed or cut",
     severity: "critical",
-    kinds: ["audit:audit-damaged", "audit:audit-foreign", "audit:audit-lost", "log:damaged", "log:went-back"],
+    kinds: ["log:damaged"],
     proof: false,
     enabled: true,
     threshold: 1,

@@ -83,6 +83,11 @@ export class AuditTrail implements Disposable {
     return this.#log.seal.seq > 0 ? { head: this.#log.seal, kept: this.#log.kept } : undefined;
   }
 
+  /** Why a log was kept aside and another one begun, in this run. */
+  get damage(): string | undefined {
+    return this.#log.damage;
+  }
+
   /** Sets the node's key: from now on segments are signed. */
   signWith(pair: KeyPair): void {
     this.#signer = pair;

@@ -8,7 +8,7 @@ import { randomBytes } from "node:crypto";
 import { statfsSync } from "node:fs";
 import { join } from "node:path";
 import type { Need, Subject } from "../access/decide.ts";
-import { LOCAL, SELF } from "../agent/access.ts";
+import { idOf, LOCAL, SELF } from "../agent/access.ts";
 import { commandNeed, controlNeed, edgeNeed, isEdgeVerb } from "../agent/access_table.ts";
 import { Agent, type AgentOptions } from "../agent/agent.ts";
 import { COMMAND_VERBS, type SignedCommand } from "../agent/commands.ts";
@@ -153,6 +153,8 @@ class RunningNode {
   #commands!: CommandRunner;
   #publisher!: SeedPublisher;
   #audit!: AuditTrail;
+  /** Who is changing the configuration, and by which way in. */
+  #configuring: { readonly by: string; readonly entrance: string } = { by: "node", entrance: "node" };
   #changed: ReturnType<typeof setTimeout> | undefined;
   #restarting: ReturnType<typeof setTimeout> | undefined;
   /** Resolves once the configurations given so far are in force or refused. */
@@ -188,7 +190,9 @@ class RunningNode {
       check: (text) => void this.#merged(text),
       apply: (text) => this.#apply(this.#merged(text)),
       audit: (action, detail) => {
-        audit.append({ atMs: Date.now(), action, by: "operator", detail });
+        // What ends by itself was nobody's doing.
+        const { by, entrance } = action === "config-expired" ? { by: "node", entrance: "node" } : this.#configuring;
+        audit.append({ atMs: Date.now(), action, by, entrance, detail });
         this.#noteChange();
       },
       failed: (error) => this.#fatal(error),
@@ -225,7 +229,10 @@ class RunningNode {
           keepAliveMs: KEEP_ALIVE_MS,
         }, handlers),
       createDiscovery: (settings, handlers) => this.#createDiscovery(settings, handlers),
-      runCommand: (command, by, commandSignal) => this.#commands.run(command, by, commandSignal),
+      runCommand: (command, by, commandSignal) => {
+        this.#configures(command.verb, `node:${by}`, "rpc");
+        return this.#commands.run(command, by, commandSignal);
+      },
       changed: () => this.#noteChange(),
       port: () => this.#config.port,
       fatal: (error) => this.#fatal(error),
@@ -246,6 +253,7 @@ class RunningNode {
     const ended = AbortSignal.any([signal, this.#stop.signal]);
     const capabilities = measureCapabilities(stateDir);
     audit.signWith(this.#agent.inspect().state.keyPair);
+    if (audit.damage) this.#runtime.dispatch({ type: "audit-damage", nowMs: Date.now(), why: audit.damage });
     if (audit.seal) this.#runtime.dispatch({ type: "audit-sealed", nowMs: Date.now(), ...audit.seal });
     this.#runtime.dispatch({ type: "start", nowMs: Date.now(), capabilities });
     using timers = new DisposableStack();
@@ -466,6 +474,7 @@ class RunningNode {
     const request = asked as { readonly [field: string]: unknown };
     if (!isEdgeVerb(verb)) return await this.#runtime.control(this.#withKeyFile(request, by), by);
     this.#demand(by, edgeNeed(verb, request));
+    this.#configures(verb, idOf(by), by.kind === "local" ? "socket" : "http");
     switch (verb) {
       case "invite-list":
         return this.#status().invites;
@@ -548,6 +557,11 @@ class RunningNode {
     this.#runtime.dispatch({ type: "audit-damage", nowMs: Date.now(), why });
   }
 
+  /** Notes who it is, where a verb or a command changes the configuration. */
+  #configures(verb: string, by: string, entrance: string): void {
+    if (verb === "revert" || verb.startsWith("config-") && verb !== "config-get") this.#configuring = { by, entrance };
+  }
+
   #auditTrouble(message: string | undefined): void {
     if (message === undefined) {
       this.#failures.delete("audit");
@@ -592,6 +606,10 @@ class RunningNode {
         // For this very node there is nothing to sign.
         const command = localCommand(verb, args);
         this.#demand(by, commandNeed(command.verb, self.name));
+        const entrance = by.kind === "local" ? "socket" : "http";
+        const target = self.nodeId;
+        this.#audit.append({ atMs: Date.now(), action: "command", by: idOf(by), entrance, target, detail: verb });
+        this.#configures(verb, idOf(by), entrance);
         yield* this.#runHere(command, timeoutMs, signal);
         return yield { type: "end", code: 0, message: "" };
       }

@@ -2,7 +2,9 @@
 
 import assert from "node:assert/strict";
 import type { AuditHead } from "../../src/access/audit.ts";
-import { type CborValue, decodeCbor, encodeCbor } from "../../src/core/codec.ts";
+import fc from "fast-check";
+import { auditWord, contradiction, readAuditWord } from "../../src/agent/audit_heads.ts";
+import { type CborValue, decodeCbor, encodeCbor, WireError } from "../../src/core/codec.ts";
 import { commandBody, sealCommand } from "../../src/agent/commands.ts";
 import type { IncidentView } from "../../src/agent/incidents.ts";
 import type { Answer, Host } from "../sim/world.ts";
@@ -241,4 +243,36 @@ Deno.test("incidents: their requests are read strictly, and calls about heads ta
     const answer = net.world.inject(net.founder, session.peer, "audit.head", encodeCbor(body));
     assert.equal(codeOf(answer), "bad-request");
   }
+});
+
+Deno.test("[2.4d] what a node says of its log reads back, and bytes that do not read are refused", () => {
+  const good = auditWord({ kept: 3, heads: [head(3, 1), head(9, 2), head(20, 3)] });
+  assert.deepEqual(readAuditWord(good), { kept: 3, heads: [head(3, 1), head(9, 2), head(20, 3)] });
+  assert.throws(() => readAuditWord(auditWord({ kept: 1, heads: [] })), WireError);
+  assert.throws(() => readAuditWord(auditWord({ kept: 1, heads: [head(9, 1), head(9, 2)] })), WireError);
+  assert.equal(
+    readAuditWord(auditWord({ kept: 1, heads: Array.from({ length: 40 }, (_, i) => head(i + 1, i)) })).heads.length,
+    8,
+  );
+  fc.assert(
+    fc.property(fc.nat(), fc.nat(255), fc.nat(2), (at, byte, how) => {
+      const i = at % good.length;
+      const bad = how === 0 ? good.with(i, byte) : how === 1 ? good.slice(0, i) : new Uint8Array([...good, byte]);
+      try {
+        const word = readAuditWord(bad);
+        assert.ok(word.heads.length > 0 && word.heads.every((one) => /^[0-9a-f]{64}$/.test(one.hash)));
+      } catch (error) {
+        assert.ok(error instanceof WireError, String(error));
+      }
+    }),
+    { numRuns: 2_000 },
+  );
+  // What is said later fits what was said, or does not.
+  const heads = [head(3, 1), head(9, 2)];
+  assert.equal(contradiction(heads, [head(9, 2), head(12, 4)], 1), undefined);
+  assert.equal(contradiction(heads, [head(30, 5)], 20), undefined);
+  assert.match(contradiction(heads, [head(3, 1)], 1)!, /ended at 9/);
+  assert.match(contradiction(heads, [head(9, 7), head(12, 4)], 1)!, /entry 9/);
+  assert.match(contradiction(heads, [head(12, 4)], 99)!, /first/);
+  assert.equal(contradiction([], [head(1, 1)], 1), undefined);
 });

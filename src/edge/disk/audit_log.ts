@@ -68,6 +68,7 @@ export class AuditLog {
   /** First entry of each file, the oldest first, the one that is written last; 0 where that has none. */
   #firsts: number[] = [];
   #signer: KeyPair | undefined;
+  #damage: string | undefined;
 
   /**
    * Opens the log, and makes it where there is none.
@@ -90,6 +91,11 @@ export class AuditLog {
       this.#file.close();
       throw error;
     }
+  }
+
+  /** Why a log was kept aside and another one begun, in this run. */
+  get damage(): string | undefined {
+    return this.#damage;
   }
 
   /** Where the chain stands. */
@@ -276,6 +282,9 @@ export class AuditLog {
     this.#firsts = [0];
     this.#seal = { seq: 0, hash: NO_HASH };
     this.#openedMs = undefined;
+    this.#damage = why === "damaged"
+      ? `its end did not hold together: it is kept as ${name}`
+      : `it was of another node: it is kept as ${name}`;
     // Not from 1 again: others know of the numbers that there were.
     this.append({
       atMs,
