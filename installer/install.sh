@@ -457,6 +457,7 @@ back() {
   mv -f "$PREVIOUS/mycelium" "$PROGRAM"
   [ ! -f "$PREVIOUS/$UNIT" ] || mv -f "$PREVIOUS/$UNIT" "$ROOT$UNIT_DIR/$UNIT"
   rm -rf "$PREVIOUS"
+  rmdir "$ROOT$LIB_DIR" 2>/dev/null || true
 }
 
 start() {

@@ -85,7 +85,7 @@ async function lab() {
 const COPIES = /^\/etc\/((passwd|group|shadow|gshadow)-|\.pwd\.lock|.*\.lock)$/;
 
 Deno.test({
-  name: "[11.4a] install.sh: one command installs, a second changes nothing, uninstall leaves the root as it was",
+  name: "install.sh: one command installs, a second changes nothing, uninstall leaves the root as it was",
   ignore: !systemd || !root,
   fn: async () => {
     await using at = await lab();
