@@ -82,6 +82,11 @@ interface Held {
   shares: Uint8Array | undefined;
 }
 
+/**
+ * Least time until an opening counts as withheld. The estimated delay of a fast network is some milliseconds, and a machine that
+ * is busy for a moment has withheld nothing: the proof costs as much as a wrong vote.
+ */
+const RECOVER_MS_MIN = 1_000;
 /** Delays that a recovered set waits for the proof against who withheld; what is on its way takes less. */
 const PROVING_DELAYS = 2;
 
@@ -129,6 +134,8 @@ export class Instance {
   certificate: Certificate | undefined;
   /** Something that must survive a crash has changed. */
   dirty = false;
+  /** When the first round's set was frozen. */
+  frozenMs: number | undefined;
 
   #vote: Uint8Array | undefined;
   #verifying = false;
@@ -247,7 +254,7 @@ export class Instance {
     if (opening && this.me >= 0) {
       if (!opening.opened) at = Math.min(at, opening.sinceMs + 2 * delay);
       if (!opening.passedOn) at = Math.min(at, opening.sinceMs + 3 * delay);
-      if (!opening.sharesGiven) at = Math.min(at, opening.sinceMs + 5 * delay);
+      if (!opening.sharesGiven) at = Math.min(at, opening.sinceMs + this.#recoverMs());
       if (opening.proving) at = Math.min(at, opening.recoveredMs! + PROVING_DELAYS * delay);
     }
     return Math.max(at, this.#nowMs + 1);
@@ -729,6 +736,7 @@ export class Instance {
     const order = new DrawStream("mycelium/consensus/order/v1", this.id, certificate.value).order(set.entries.length);
     // Who is late is not known before the set is frozen. With three or fewer there is nothing to play for.
     const late = this.electorate.voters.length < 4 ? [] : order.slice(Math.ceil(order.length / 2));
+    if (this.round === 0) this.frozenMs ??= this.#nowMs;
     this.#opening = {
       set,
       value: certificate.value,
@@ -832,7 +840,7 @@ export class Instance {
   #recover(): void {
     const opening = this.#opening;
     if (!opening || opening.sharesGiven || this.me < 0) return;
-    if (this.#nowMs < opening.sinceMs + 5 * this.#delayMs()) return;
+    if (this.#nowMs < opening.sinceMs + this.#recoverMs()) return;
     opening.sharesGiven = true;
     this.#giveShares(opening);
   }
@@ -1120,7 +1128,17 @@ export class Instance {
   #roundEndMs(): number {
     const idle = !this.#opening && this.#leader() !== this.me &&
       this.#self.isSilent(this.electorate.voters[this.#leader()]!.id);
-    return this.#roundSinceMs + (idle ? 3 : 14) * this.#delayMs();
+    const plainMs = this.#roundSinceMs + (idle ? 3 : 14) * this.#delayMs();
+    const opening = this.#opening;
+    const isOpen = opening?.recoveredMs === undefined &&
+      opening?.set.entries.every(({ voter }) => opening.votes.has(voter));
+    // A frozen set has the time to be recovered, whatever the delay is estimated at.
+    return !opening || isOpen ? plainMs : Math.max(plainMs, opening.sinceMs + this.#recoverMs() + 6 * this.#delayMs());
+  }
+
+  /** How long an opening is waited for before it counts as withheld. */
+  #recoverMs(): number {
+    return Math.max(5 * this.#delayMs(), RECOVER_MS_MIN);
   }
 
   /** For logs and scripts: `round 2, locked 1, valid 1`, hashes by their first bytes. */
