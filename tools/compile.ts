@@ -292,6 +292,9 @@ async function compile(options: Options): Promise<void> {
     await Deno.writeTextFile(join(scratch, "deno.json"), "{}");
     await Deno.mkdir(dirname(options.output), { recursive: true });
     const denoCompile = async (output: string, include: readonly string[], runtime: string | undefined) => {
+      // The compiler writes down the times of the files.
+      const made = new Date(info.builtAt);
+      for (const file of [FILES.loader, ...include]) await Deno.utime(join(scratch, file), made, made);
       const args = [
         "compile",
         "--quiet",

@@ -193,8 +193,10 @@ async function programFor(
   const scratch = await Deno.makeTempDir({ prefix: "mycelium-release-" });
   try {
     const output = join(scratch, "program");
-    const published = join(options.recordings, `mycelium-${options.version}-${target}.codecache`);
-    await Deno.mkdir(options.recordings, { recursive: true });
+    // One of a changed checkout fits nothing else.
+    const recordings = options.dirty ? scratch : options.recordings;
+    const published = join(recordings, `mycelium-${options.version}-${target}.codecache`);
+    await Deno.mkdir(recordings, { recursive: true });
     const { code } = await new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "tools/compile.ts", "--target", target, "--output", output, "--cache", published],
       cwd: ROOT,
