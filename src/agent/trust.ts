@@ -47,6 +47,7 @@ import {
   type TrustBasis,
   trustHash,
   type TrustInputs,
+  type TrustRow,
   type TrustState,
   votingOf,
 } from "../trust/agreed.ts";
@@ -224,6 +225,8 @@ export class Trust implements Part {
   /** States by hash, the newest last. */
   readonly #states = new Map<string, TrustState>();
   #state: TrustState | undefined;
+  /** Its rows by node: asked for with every record that arrives. */
+  #rows: ReadonlyMap<string, TrustRow> = new Map();
   #stateOf = "";
   #policy: TrustPolicy = DEFAULT_POLICY;
   #policyOf = "";
@@ -255,12 +258,12 @@ export class Trust implements Part {
 
   /** What this node knows of another. */
   standing(nodeId: string): Standing {
-    const row = this.#state ? rowOf(this.#state, nodeId) : { ppm: NEUTRAL_PPM, banned: false };
+    const row = this.#rows.get(nodeId);
     return {
-      agreedPpm: row.ppm,
+      agreedPpm: row?.ppm ?? NEUTRAL_PPM,
       // What a node thinks of itself decides nothing.
       localPpm: nodeId === this.ctx.state.nodeId ? NEUTRAL_PPM : this.#local.ppm(nodeId, this.ctx.nowMs),
-      banned: row.banned || this.#banned.has(nodeId),
+      banned: row?.banned === true || this.#banned.has(nodeId),
     };
   }
 
@@ -467,6 +470,7 @@ export class Trust implements Part {
     ) one.clear();
     this.#entries = [];
     this.#state = undefined;
+    this.#rows = new Map();
     this.#stateOf = this.#policyOf = "";
     this.#policy = DEFAULT_POLICY;
     this.#writeMs = Infinity;
@@ -577,6 +581,7 @@ export class Trust implements Part {
     const { ctx } = this;
     const before = this.#state;
     this.#state = state;
+    this.#rows = new Map(state.rows.map((one) => [nodeIdOf(one.publicKey), one]));
     const hash = toHex(trustHash(state));
     this.#states.delete(hash);
     this.#states.set(hash, state);
@@ -589,8 +594,7 @@ export class Trust implements Part {
     this.#counts.updates += 1;
     this.#failures = 0;
     this.#notBeforeMs = 0;
-    for (const row of state.rows) {
-      const nodeId = nodeIdOf(row.publicKey);
+    for (const [nodeId, row] of this.#rows) {
       if (!row.banned || before && rowOf(before, nodeId).banned) continue;
       ctx.audit("trust-banned", nodeId, `agreed for good in version ${state.version}`);
     }
@@ -765,7 +769,9 @@ export class Trust implements Part {
     ctx.persist([[PROOF + hash, encodeCbor({ b: bytes, r: reporter, t: learnedMs, o: offenceValue(offence) })]]);
     const already = this.#banned.has(offence.nodeId);
     if (offence.kind === "safety") this.#banned.add(offence.nodeId);
-    this.observe(offence.nodeId, FACT_OF[offence.kind]);
+    // Votes are seen where they are cast: their proof says nothing more.
+    const fact = FACT_OF[offence.kind];
+    if (fact) this.observe(offence.nodeId, fact);
     ctx.audit(
       "trust-proof",
       offence.nodeId,
@@ -973,10 +979,10 @@ const TIER_PPM = 750_000;
 /** Members in the status document. */
 const STATUS_ROWS_MAX = 256;
 
-const FACT_OF: Readonly<Record<Offence["kind"], LocalFact>> = {
+const FACT_OF: Readonly<Record<Offence["kind"], LocalFact | undefined>> = {
   safety: "equivocated",
-  vote: "wrong",
-  withheld: "withheld",
+  vote: undefined,
+  withheld: undefined,
   words: "denied",
 };
 

@@ -52,6 +52,10 @@ import {
 import { dealCommitment } from "../../src/consensus/commitment.ts";
 import { type Header, instanceId, operationsHash, signStatement } from "../../src/consensus/statements.ts";
 import { freezeTable, readTable, tableHash, tableValue } from "../../src/consensus/weights.ts";
+import { encodeProof as encodeFault } from "../../src/agent/trust_proofs.ts";
+import { decodeTrust, encodeTrust, initialTrust, listedHash, nextTrust, trustHash } from "../../src/trust/agreed.ts";
+import { type Offence, offenceValue, readOffence } from "../../src/trust/offence.ts";
+import { decodePolicy, encodePolicy, type TrustPolicy } from "../../src/trust/policy.ts";
 import { epochHash, readSignedEpoch, signedEpochValue } from "../../src/identity/authority.ts";
 import { issueCredential, verifyCredential } from "../../src/identity/credential.ts";
 import { verifyGenesis } from "../../src/identity/genesis.ts";
@@ -464,6 +468,30 @@ const GOSSIP_FRAME: GossipFrame = {
 };
 
 /** Each record: how it is written now, and that what was written once still reads as the same. */
+const FAULT: Offence = {
+  id: seedOf("deed").slice(0, 16),
+  nodeId: nodeIdOf(NODE.publicKey),
+  kind: "withheld",
+  atMs: START_MS + 60_000,
+};
+const TRUST_POLICY: TrustPolicy = {
+  min: new Map([["vote", 400_000]]),
+  vouched: [nodeIdOf(NODE.publicKey)],
+  classes: [{ prefix: "net/", class: "critical" }],
+};
+const TRUST = nextTrust(initialTrust(START_MS), {
+  atMs: START_MS + 86_400_000,
+  offences: [FAULT],
+  participations: [{ instance: seedOf("i"), expiresMs: START_MS + 5, signed: [nodeIdOf(ISSUER.publicKey)] }],
+  absent: [],
+  voting: { minPpm: 400_000, vouched: [NODE.publicKey] },
+}, {
+  previous: new Uint8Array(32),
+  proofs: [listedHash(seedOf("proof"))],
+  certificates: [listedHash(seedOf("certificate"))],
+  absent: [],
+});
+
 const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly read: (vector: Vector) => void }>> = {
   envelope: {
     write: () =>
@@ -682,6 +710,22 @@ const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly 
       const command = decodeCommand(bytesIn(vector, "command"));
       assert.deepEqual(command, { op: "decided", timeMs: START_MS, decision: bytesIn(vector, "decision") });
       assert.equal(AGREED_LAW.nameOf(bytesIn(vector, "decision"))!.instance, vector.name);
+    },
+  },
+  trust: {
+    write: () => ({
+      state: toHex(encodeTrust(TRUST)),
+      hash: toHex(trustHash(TRUST)),
+      policy: toHex(encodePolicy(TRUST_POLICY)),
+      offence: toHex(encodeCbor(offenceValue(FAULT))),
+      fault: toHex(encodeFault({ type: "vote", evidence: bftEvidence()[0]! })),
+    }),
+    read: (vector) => {
+      // What one version computes another one has to compute as well: else they vote apart.
+      assert.deepEqual(decodeTrust(bytesIn(vector, "state")), TRUST);
+      assert.equal(toHex(trustHash(decodeTrust(bytesIn(vector, "state")))), vector.hash);
+      assert.deepEqual(decodePolicy(bytesIn(vector, "policy")), TRUST_POLICY);
+      assert.deepEqual(decodeAs(bytesIn(vector, "offence"), readOffence), FAULT);
     },
   },
   gossip: {
