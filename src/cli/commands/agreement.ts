@@ -9,6 +9,7 @@ import type { Context, Register } from "../context.ts";
 import { durationFlag } from "../context.ts";
 import { CliError, EXIT, usageError } from "../exit.ts";
 import { byteSize, type Cell, duration, instant, plural, safe } from "../output.ts";
+import { registerShow } from "./agreed.ts";
 import { resultText } from "./node.ts";
 import { examples } from "./up.ts";
 
@@ -38,6 +39,7 @@ export function registerAgreement(program: Command, register: Register): void {
     else show(context, all, found);
     return found.health === "lost" || found.broken ? EXIT.failed : EXIT.ok;
   });
+  registerShow(agreement, register);
   registerSubmit(agreement, register);
   registerLists(agreement, register);
   registerEmergency(agreement, register);
