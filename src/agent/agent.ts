@@ -83,6 +83,7 @@ export interface AgentView {
   readonly primary: PrimaryView | undefined;
   /** The records that this node knows. */
   readonly spores: SporeTable;
+  readonly agreement: Pick<Agreement, "said" | "faults" | "chain">;
 }
 
 /** Stages in which a node shows its credential to whom it dialed: it is fresh, or the network has taken it already. */
@@ -278,6 +279,7 @@ export class Agent {
       stage,
       candidates: this.#candidates.size,
       spores: this.#latent.table,
+      agreement: this.#agreement,
       get gossip() {
         return broadcast.view();
       },
@@ -1280,7 +1282,8 @@ export class Agent {
       // As for all that is agreed without a rule of its own, an issuer proposes it.
       const issuer = this.#ctx.state.network!.chain!.counts(spore.envelope.signer);
       const reads = key === POLICY_KEY && value !== undefined && this.#trust.checkPolicy(value);
-      return reads && issuer ? "accept" : "refuse";
+      // Who is an issuer this node may not have heard yet: that is waited for.
+      return !reads ? "refuse" : issuer ? "accept" : "later";
     });
     this.#trust.agreement = {
       table: () => agreement.chain?.electorate.table,

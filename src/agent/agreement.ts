@@ -65,6 +65,12 @@ export interface AgreementPorts {
   publish(body: Uint8Array): void;
 }
 
+/**
+ * Δ at first, and at least. Who has not opened five of them after the set was frozen counts as withholding: a pause for the disk or
+ * the garbage collector must not look like it. Where nobody is late, nobody waits for it.
+ */
+const DELAY_MS = 200;
+const DELAY_MS_MIN = 100;
 /** Decisions that a person may look at. */
 const RECENT_MAX = 64;
 /** Proofs that a node remembers beside those of `agreed/…`. */
@@ -73,6 +79,8 @@ const PROOFS_MAX = 512;
 const JUDGE_MS = 1_000;
 /** A wish of another node that does not say how long it waits. */
 const SERVE_MS = 30_000;
+/** Decisions whose content is remembered. */
+const SAID_MAX = 128;
 /** Decisions of an electorate that is not known here. */
 const UNREAD_MAX = 32;
 /** Links are asked for no more often. */
@@ -151,6 +159,8 @@ export class Agreement implements Part {
   #proofs = new Map<string, { readonly seq: number; readonly proof: RecordProof }>();
   readonly #recent: DecisionStatus[] = [];
   readonly #told = new Set<string>();
+  readonly #said = new Map<string, string>();
+  readonly #faults = new Set<string>();
   readonly #unread = new Map<string, { readonly decision: Decision; readonly from: string }>();
   #linksMs = 0;
   #linksFrom: string | undefined;
@@ -260,6 +270,16 @@ export class Agreement implements Part {
     this.#rules.add(prefix, rule);
   }
 
+  /** What was decided lately: frozen set and outcome by instance, hexadecimal. For checkers. */
+  get said(): ReadonlyMap<string, string> {
+    return this.#said;
+  }
+
+  /** Kinds of faults that this node has found since the start. For checkers. */
+  get faults(): ReadonlySet<string> {
+    return this.#faults;
+  }
+
   /** What shows the newest record of a key that this node has heard of. */
   proof(key: string): RecordProof | undefined {
     return this.#proofs.get(key)?.proof;
@@ -303,6 +323,7 @@ export class Agreement implements Part {
       id: state.nodeId,
       key: state.keyPair,
       table: this.#chain.electorate.table,
+      options: { delayMs: DELAY_MS, delayMsMin: DELAY_MS_MIN },
     });
     this.#step({ type: "start", nowMs: this.#nowMs, stored: stored.instances, number: stored.number });
     for (const [name, decision] of stored.handovers) this.#handovers.add(name, decision, false, true);
@@ -325,6 +346,8 @@ export class Agreement implements Part {
     this.#proofs.clear();
     this.#recent.length = 0;
     this.#told.clear();
+    this.#said.clear();
+    this.#faults.clear();
     this.#unread.clear();
     this.#wakeMs = Infinity;
     this.#clockMs = this.#setBackMs = 0;
@@ -549,6 +572,7 @@ export class Agreement implements Part {
         return this.#operations.failed(toHex(effect.instance), effect.reason);
       case "evidence": {
         this.#counts.evidence += 1;
+        this.#faults.add(effect.evidence.type);
         this.#noteFault(true);
         ctx.log("warn", "agreement-evidence", `A voter did what it must not: ${effect.evidence.type}`, {
           kind: effect.evidence.type,
@@ -569,6 +593,11 @@ export class Agreement implements Part {
       default:
         effect satisfies never;
     }
+  }
+
+  #note(name: string, { value, outcome }: Certificate): void {
+    this.#said.set(name, `${toHex(value)} ${toHex(outcome)}`);
+    if (this.#said.size > SAID_MAX) this.#said.delete(this.#said.keys().next().value!);
   }
 
   #noteFault(faulty: boolean): void {
@@ -602,6 +631,7 @@ export class Agreement implements Part {
   #decided(effect: ConsensusEffect & { readonly type: "decided" }): void {
     const { certificate, operations } = effect;
     const name = toHex(effect.instance);
+    this.#note(name, certificate);
     this.#judging.delete(name);
     this.#noteFault(false);
     if (effect.facts.length > 0) this.facts(effect.facts, certificate);
@@ -665,6 +695,7 @@ export class Agreement implements Part {
     if ("certificate" in decision) {
       const { certificate, operations } = decision;
       this.#counts.decided += 1;
+      this.#note(name, certificate);
       const table = this.#chain!.table(certificate.header.table);
       if (table) this.certified(certificate, table);
       const keys: string[] = [];

@@ -345,10 +345,10 @@ export class Consensus {
     }
     if (instance.state === "voting") return;
     if (instance.certificate) {
-      // Seven exchanges of a message and the wait for its answer, roughly: what one of them took. Where an opening had to be
-      // recovered it is Δ itself that was waited for, five times: one who withholds would make it grow without end.
-      const waited = instance.facts().some((one) => one.fact === "withheld");
-      if (instance.round === 0 && !waited) this.#delay.observe((this.#nowMs - this.#startedMs.get(name)!) >> 2);
+      // Four messages one behind the other, and the wait for who is missing. Not what comes after: where an opening has to be
+      // recovered it is Δ itself that is waited for, and one who withholds would make it grow without end.
+      const { frozenMs } = instance;
+      if (frozenMs !== undefined) this.#delay.observe((frozenMs - this.#startedMs.get(name)!) >> 1);
       this.#out.push({
         type: "decided",
         instance: instance.id,

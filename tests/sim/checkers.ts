@@ -14,6 +14,7 @@ import { membersOf } from "../../src/raft/config.ts";
 import { openMember } from "../../src/membership/record.ts";
 import type { Member } from "../../src/membership/table.ts";
 import { AgreedChecker } from "./agreed_checker.ts";
+import { DecisionChecker } from "./decision_checker.ts";
 import { RaftChecker } from "./raft_checker.ts";
 import type { Host, World } from "./world.ts";
 
@@ -33,6 +34,8 @@ export class Checkers {
   readonly raft = new Map<string, RaftChecker>();
   /** Of what is agreed; `undefined`: a test has all issuers lie, so that others find it. */
   agreed: AgreedChecker | undefined = new AgreedChecker();
+  /** Of what is decided. */
+  readonly decisions = new DecisionChecker();
   /** Hash of each epoch of each network, by the first who had it. */
   readonly #epochs = new Map<string, string>();
   /** Every key that was ever an issuer, by network. */
@@ -75,6 +78,7 @@ export class Checkers {
     if (sessions.size > LIMITS.channelsMax) fail("too many sessions");
 
     this.agreed?.check(host, this.world!.nowMs, fail);
+    this.decisions.check(host, this.forksExpected, fail);
     if (spores.size > LIMITS.sporesMax || spores.bytes > LIMITS.sporeBytesMax) fail("too many spores");
     if (!network) {
       if (state.members.size > 0) fail("members without a network");

@@ -232,6 +232,7 @@ class Run {
     const host = members[this.#rng.below(Math.max(1, members.length))];
     if (!host) return;
     this.accidents.push(`${host.name} lies`);
+    this.#checkers.decisions.liars = true;
     this.#liar = { host, byzantine: new Byzantine(this.world, host, seededRng(this.#seed ^ 0xbad)) };
   }
 
