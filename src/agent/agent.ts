@@ -233,12 +233,13 @@ export class Agent {
     this.#joinAgreement();
     this.#parts = [
       this.#incidents,
-      this.#access,
       this.#detector,
       this.#broadcast,
       this.#latent,
       this.#seeds,
       this.#primary,
+      // Behind those that hold the records: it reads them when it starts.
+      this.#access,
       this.#agreement,
       this.#records,
       this.#trust,

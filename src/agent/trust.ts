@@ -285,6 +285,8 @@ export class Trust implements Part {
     electors: readonly { readonly id: string; readonly publicKey: Uint8Array; readonly sinceMs: number | undefined }[],
     nowMs: number,
   ): readonly ElectorWeight[] {
+    // The record may have come in this very step.
+    this.#sync();
     const state = this.#state;
     const foundedMs = this.ctx.state.network?.genesis?.record.createdMs ?? 0;
     const known = electors.map((one) => ({
@@ -734,7 +736,7 @@ export class Trust implements Part {
   #learnProof(bytes: Uint8Array, reporter: string): void {
     const { ctx } = this;
     const hash = toHex(listedHash(bytes));
-    if (this.#checked.has(hash)) return;
+    if (this.#checked.has(hash) || this.#proofs.has(hash)) return;
     const verdict = this.check(bytes);
     if (!verdict.ok && verdict.reason === "unknown") {
       if (this.#undecided.size < WAITING_MAX) this.#undecided.set(hash, { bytes, reporter });
@@ -763,6 +765,8 @@ export class Trust implements Part {
       this.#checked.delete(old);
     }
     if (offence.kind !== "safety" && offence.atMs + OFFENCE_LIFE_MS <= ctx.nowMs) return;
+    // Two proofs of one deed: the first one is kept.
+    if ([...this.#proofs.values()].some((one) => compareBytes(one.offence.id, offence.id) === 0)) return;
     if (!this.#hasRoom(offence)) return ctx.refuse("trust-proofs-full", reporter);
     const learnedMs = ctx.nowMs;
     this.#proofs.set(hash, { hash, bytes, offence, reporter, learnedMs });
@@ -796,7 +800,6 @@ export class Trust implements Part {
     let same = 0;
     for (const one of this.#proofs.values()) {
       if (one.offence.nodeId === offence.nodeId) same += 1;
-      if (compareBytes(one.offence.id, offence.id) === 0) return false;
     }
     return same < PROOFS_PER_NODE_MAX;
   }
