@@ -21,7 +21,7 @@ RELEASE_URL='@RELEASE_URL@'
 
 UNIT=mycelium-agent.service
 KERNEL_MIN=5.4
-GLIBC_MIN=2.31
+GLIBC_MIN=2.27
 SYSTEMD_MIN=245
 
 die() {
