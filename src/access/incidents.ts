@@ -29,7 +29,10 @@ export interface SecurityEvent {
   readonly atMs: number;
   /** `refused:<reason>`, `audit:<action>`, `throttled:<rule>` for who goes on all the same, or another of the agent's. */
   readonly kind: string;
-  /** Who: `node:<id>`, `address:<ip>`, `principal:<name>`, `invite:<id>`, or `network` where it is nobody's. */
+  /**
+   * Who: `node:<id>`, `address:<ip>` of a channel, `label:<ip>` that a beacon only says, `principal:<name>`,
+   * `this-node`, or `network` where it is nobody's.
+   */
   readonly subject: string;
   readonly detail: string;
 }
@@ -83,9 +86,6 @@ export const INCIDENT_RULES: readonly IncidentRule[] = [
     kinds: [
       "refused:token-invalid",
       "refused:signature-invalid",
-      "refused:session-unknown",
-      "refused:code-wrong",
-      "refused:bad-token",
       "audit:locked-out",
       "audit:second-factor-wrong",
       "audit:login-refused",
@@ -155,11 +155,9 @@ export const INCIDENT_RULES: readonly IncidentRule[] = [
       "refused:command-forged",
       "refused:command-not-operator",
       "refused:raft-stranger",
-      "refused:spore-denied",
-      "refused:spore-forged",
-      "refused:not-the-subject",
-      "refused:gossip-forged",
-      "refused:seed-forged",
+      "refused:gossip-invalid-message",
+      "refused:discovery-forged",
+      "refused:discovery-bad-signature",
     ],
     proof: false,
     enabled: true,

@@ -311,6 +311,11 @@ export class IncidentKeeper implements Part {
     if (kind === "audit:invite-created") {
       return [{ subject: `principal:${from}`, sharpest: "revoke", proven: "revoke" }];
     }
+    // Anybody on the segment can send a beacon in the name of any address: that one is told of, and not held up.
+    if (kind.startsWith("refused:discovery-")) {
+      const host = from.replace(/^mdns /, "");
+      return [{ subject: `label:${hostOf(host) ?? host}`, sharpest: "alert", proven: "alert" }];
+    }
     if (from === state.nodeId) return [{ subject: "this-node", sharpest: "alert", proven: "alert" }];
     const node = publicKeyOf(from) ? from : this.#nodeAt(from);
     const found: Blamed[] = [];

@@ -397,11 +397,11 @@ export class Runtime {
   }
 
   /** What never came to the agent is told to it: it looks for incidents. */
-  #refusedOutside(reason: string, from: string): void {
+  #refusedOutside(reason: string, from: string, area = ""): void {
     this.#refused(reason, from);
     // The agent's time belongs to those who behave: of a flood it sees a part.
     if (this.#queue.length >= BATCH_MAX) return;
-    this.dispatch({ type: "refused", nowMs: this.#options.now(), reason, from });
+    this.dispatch({ type: "refused", nowMs: this.#options.now(), reason: area + reason, from });
   }
 
   /** Starts network and discovery once those before are down; resolves when it listens, rejects where it cannot. */
@@ -461,7 +461,7 @@ export class Runtime {
     const discovery: Discovery = this.#options.createDiscovery(settings, {
       onCandidate: (candidate) => current() && this.dispatch({ type: "candidate", nowMs: now(), candidate }),
       onSeed: (content, from) => current() && this.dispatch({ type: "seed", nowMs: now(), content, from }),
-      onRefused: (reason, from) => this.#refusedOutside(reason, from),
+      onRefused: (reason, from) => this.#refusedOutside(reason, from, "discovery-"),
       onSourceState: (report) => {
         if (!current()) return;
         this.#sources.set(report.source, report);

@@ -36,6 +36,8 @@ function guess(net: Net, thief: Newcomer): string {
 
 Deno.test("[2.4e] a node that guesses invites is throttled, then quarantined, for a time; honest nodes are not", () => {
   const net = new Net(901);
+  const settings = { dryRun: false, rules: [{ rule: "invite-guessing", holdMs: 600_000 }] };
+  net.world.dispatch(net.founder, { type: "incident-settings", nowMs: net.world.nowMs, settings });
   const invite = net.invite({ uses: 50 });
   const honest = net.join("honest", { invite });
   const thief = new Newcomer(net, "thief", invite);
@@ -73,7 +75,7 @@ Deno.test("[2.4e] a node that guesses invites is throttled, then quarantined, fo
   assert.equal(second.view.stage, "verified");
   assert.equal(net.world.status(net.founder).incidents?.measures.length, 2);
   // It ends by itself.
-  net.world.run(3_700_000);
+  net.world.run(620_000);
   assert.deepEqual(net.world.status(net.founder).incidents?.measures, []);
   assert.ok(net.founder.audits.some((one) => one.action === "incident-response-ended"));
   assert.equal(codeOf(thief.call(net.founder, "join.hello", { v: 1, n: new Uint8Array(32).fill(1) })), "ok");
@@ -275,4 +277,50 @@ Deno.test("[2.4d] what a node says of its log reads back, and bytes that do not 
   assert.match(contradiction(heads, [head(9, 7), head(12, 4)], 1)!, /entry 9/);
   assert.match(contradiction(heads, [head(12, 4)], 99)!, /first/);
   assert.equal(contradiction([], [head(1, 1)], 1), undefined);
+});
+
+Deno.test("[2.4e] a label that anybody can forge in the name of an address holds nobody up who has it", () => {
+  const net = new Net(909);
+  const refused = (reason: string, from: string) =>
+    net.world.dispatch(net.founder, { type: "refused", nowMs: net.world.nowMs, reason, from });
+  const joiner = new Newcomer(net, "joiner", net.invite());
+  for (let i = 0; i < 30; i++) refused("discovery-forged", `${joiner.puppet.ip}:4872`);
+  const [found] = incidents(net, net.founder);
+  assert.deepEqual([found?.rule, found?.subject, found?.measures], ["forged", `label:${joiner.puppet.ip}`, []]);
+  for (let i = 0; i < 5; i++) {
+    assert.equal(codeOf(joiner.call(net.founder, "join.hello", { v: 1, n: new Uint8Array(32).fill(i) })), "ok");
+  }
+  // What a channel has shown is another matter: an address that others may share is held up at four times the number.
+  for (let i = 0; i < 39; i++) refused("tampered", `/ip4/${joiner.puppet.ip}/udp/4871/quic-v1`);
+  assert.deepEqual(net.world.status(net.founder).incidents!.measures.map((one) => one.subject), [
+    `node:${joiner.puppet.nodeId}`,
+  ]);
+  refused("tampered", `/ip4/${joiner.puppet.ip}/udp/4871/quic-v1`);
+  net.world.run(20);
+  assert.equal(net.world.status(net.founder).incidents!.measures.length, 2);
+});
+
+Deno.test("[2.4e] a rule without proof throttles a member at the most, whatever is set; nothing is done in a dry run", () => {
+  const net = new Net(910);
+  const a = net.join("a");
+  net.meshed(net.founder, a);
+  const settings = {
+    dryRun: false,
+    rules: [{ rule: "removed-node", threshold: 2, response: "quarantine" as const }],
+  };
+  net.world.dispatch(net.founder, { type: "incident-settings", nowMs: net.world.nowMs, settings });
+  for (let i = 0; i < 2; i++) {
+    net.world.dispatch(net.founder, { type: "refused", nowMs: net.world.nowMs, reason: "revoked", from: a.nodeId });
+    net.world.dispatch(a, { type: "refused", nowMs: net.world.nowMs, reason: "revoked", from: net.founder.nodeId });
+  }
+  const responses = () => net.world.status(net.founder).incidents!.measures.map((one) => one.response);
+  assert.deepEqual(responses(), ["throttle"], "a rule without proof throttles a member, whatever is set");
+  assert.equal(net.founder.view.sessions.get(a.nodeId)?.member, true);
+  const dry = { ...settings, dryRun: true };
+  net.world.dispatch(a, { type: "incident-settings", nowMs: net.world.nowMs, settings: dry });
+  for (let i = 0; i < 20; i++) {
+    net.world.dispatch(a, { type: "refused", nowMs: net.world.nowMs, reason: "tampered", from: net.founder.nodeId });
+  }
+  assert.deepEqual(net.world.status(a).incidents!.measures, []);
+  assert.equal(incidents(net, a)[0]!.measures[0]!.dryRun, true);
 });
