@@ -72,6 +72,7 @@ export interface QuorumView {
 export class Steward {
   readonly #port: StewardPort;
   #lookMs = 0;
+  #dueMs = 0;
   #sizeMs = 0;
   #size = 0;
   /** What is wanted, and since when. */
@@ -91,7 +92,7 @@ export class Steward {
 
   clockSetBack(): void {
     const { nowMs } = this.#port.ctx;
-    this.#lookMs = this.#sizeMs = 0;
+    this.#lookMs = this.#dueMs = this.#sizeMs = 0;
     if (this.#wanted) this.#wanted = { ...this.#wanted, sinceMs: nowMs };
     this.#changedMs = Math.min(this.#changedMs, nowMs);
     this.#churn = [];
@@ -149,10 +150,13 @@ export class Steward {
     return { ids, proved, proofs };
   }
 
-  /** Regular work of a voter; returns when it wants to be woken. */
+  /**
+   * Regular work of a voter, at most once a second; returns when it wants to be woken. Where nothing is under way that is
+   * seldom: whatever changes the picture is an event, and comes by here.
+   */
   wake(): number {
     const { ctx } = this.#port;
-    if (ctx.nowMs < this.#lookMs) return this.#lookMs;
+    if (ctx.nowMs < this.#lookMs) return this.#dueMs;
     this.#lookMs = ctx.nowMs + LOOK_MS;
     this.#watch();
     const { table } = this.#port.chain().electorate;
@@ -170,7 +174,9 @@ export class Steward {
       this.#steer();
       this.#release();
     }
-    return this.#lookMs;
+    const waits = this.#wanted !== undefined || this.#health.health !== "full" && this.#alive.size > 1 ||
+      [...this.#seenMs.values()].some((sinceMs) => ctx.nowMs - sinceMs <= STABLE_MS);
+    return this.#dueMs = waits ? this.#lookMs : this.#sizeMs;
   }
 
   /**
