@@ -84,6 +84,7 @@ export interface AgentView {
   /** The records that this node knows. */
   readonly spores: SporeTable;
   readonly agreement: Pick<Agreement, "said" | "faults" | "chain">;
+  readonly trust: Pick<Trust, "state">;
 }
 
 /** Stages in which a node shows its credential to whom it dialed: it is fresh, or the network has taken it already. */
@@ -281,6 +282,7 @@ export class Agent {
       candidates: this.#candidates.size,
       spores: this.#latent.table,
       agreement: this.#agreement,
+      trust: this.#trust,
       get gossip() {
         return broadcast.view();
       },

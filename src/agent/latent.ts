@@ -505,7 +505,8 @@ export class Latent implements Part {
 
   /** A key has changed: it is written by and by, and who watches is told. */
   #touched(key: string): void {
-    this.#behind.note(key, this.ctx.nowMs);
+    // What was agreed on is rare, and says who may what: a node that ends now must not forget who was removed.
+    this.#behind.note(key, this.ctx.nowMs, key.startsWith("agreed/"));
     this.ctx.wakeAt(this.#behind.dueMs);
     this.#told(key);
   }

@@ -161,10 +161,10 @@ export class WriteBehind {
     return this.#dueMs;
   }
 
-  /** A key changed. */
-  note(key: string, nowMs: number): void {
+  /** A key changed. `now`: it is written in this step, and what waits with it. */
+  note(key: string, nowMs: number, now = false): void {
     this.#dirty.add(key);
-    this.#dueMs = Math.min(this.#dueMs, nowMs + WRITE_BEHIND_MS);
+    this.#dueMs = Math.min(this.#dueMs, now ? nowMs : nowMs + WRITE_BEHIND_MS);
   }
 
   /** A key was written otherwise. */

@@ -296,6 +296,18 @@ Deno.test("[2.4b] roles are of the whole network: given on one node, they count 
     const { bindings } = await alpha.ask<{ bindings: readonly { binding: string }[] }>({ verb: "binding-list" });
     return bindings.map((one) => one.binding).join() === "guest,shop-prod";
   });
+  // Who is alone after a restart knows the policy from its own disk.
+  await alpha.stop();
+  await beta.stop();
+  await using again = await RunningNode.start({ stateDir: two.path, name: "beta" });
+  const { shows: later } = await login(again, "tcp", guest);
+  assert.deepEqual((await ask(again, "tcp", { verb: "access-whoami" }, later)).result, {
+    ...(await ask(again, "tcp", { verb: "access-whoami" }, later)).result as object,
+    name: "guest",
+    roles: ["viewer"],
+  });
+  assert.equal((await ask(again, "tcp", { verb: "access-whoami" }, shop.shows)).code, "ok");
+  assert.equal((await ask(again, "tcp", (await prepareLogin(again, "tcp", anna)).request)).code, "signature-invalid");
 });
 
 Deno.test("[2.4a] the command line logs in with a key file, is who it says, and logs out", async () => {
