@@ -133,6 +133,7 @@ function proposeTwice(net: Net, liar: Host, to: Host): void {
 Deno.test("[4.2b] [4.2d] [2.3d] trust: a voter that proposes two things under one number is banned by all and loses its seat for good", () => {
   const { net, hosts } = voters(42, 5);
   const { world } = net;
+  net.checkers.decisions.liars = true;
   const liar = hosts[4]!;
   const honest = hosts.slice(0, 4);
   // One alone has seen it: the others learn it from the record that it writes.
@@ -310,6 +311,7 @@ Deno.test("[2.3d] [4.2e] trust: after a partition both sides come to the same sc
 Deno.test("[4.2b] [4.2d] [4.1e] trust: a voter that commits and withholds its opening is proved, slashed and in the end unseated; what it withheld is decided", () => {
   const { net, hosts } = voters(49, 5);
   const { world } = net;
+  net.checkers.decisions.liars = true;
   const liar = hosts[4]!;
   const honest = hosts.slice(0, 4);
   liar.tamper = ({ method, body }) => {

@@ -15,6 +15,7 @@ import { openMember } from "../../src/membership/record.ts";
 import type { Member } from "../../src/membership/table.ts";
 import { AgreedChecker } from "./agreed_checker.ts";
 import { DecisionChecker } from "./decision_checker.ts";
+import { TrustChecker } from "./trust_checker.ts";
 import { RaftChecker } from "./raft_checker.ts";
 import type { Host, World } from "./world.ts";
 
@@ -36,6 +37,8 @@ export class Checkers {
   agreed: AgreedChecker | undefined = new AgreedChecker();
   /** Of what is decided. */
   readonly decisions = new DecisionChecker();
+  /** Of the agreed scores. */
+  readonly trust = new TrustChecker();
   /** Hash of each epoch of each network, by the first who had it. */
   readonly #epochs = new Map<string, string>();
   /** Every key that was ever an issuer, by network. */
@@ -79,6 +82,7 @@ export class Checkers {
 
     this.agreed?.check(host, this.world!.nowMs, fail);
     this.decisions.check(host, this.forksExpected, fail);
+    this.trust.check(host, { forks: this.forksExpected, liars: this.decisions.liars }, fail);
     if (spores.size > LIMITS.sporesMax || spores.bytes > LIMITS.sporeBytesMax) fail("too many spores");
     if (!network) {
       if (state.members.size > 0) fail("members without a network");
