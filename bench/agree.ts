@@ -37,10 +37,10 @@ const liar: ProgramCommand = [
   join(import.meta.dirname!, "..", "tests", "testkit", "withholding_main.ts"),
 ];
 
+const SPKI = Uint8Array.from([0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0]);
+
 certificates();
 for (const size of sizes) await measure(size);
-
-const SPKI = Uint8Array.from([0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0]);
 
 /** The program remembers signatures that it has seen; here each is verified anew. */
 function verify(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {

@@ -15,6 +15,7 @@ const BENCHES = [
   "journal",
   "raft",
   "bft",
+  "agree",
   "gossip",
   "gossip_net",
   "quic_throughput",
