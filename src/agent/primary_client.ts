@@ -47,6 +47,11 @@ export const BATCH_MAX = 64;
 const BATCH_BYTES_MAX = 400 << 10;
 /** Batches under way. */
 const IN_FLIGHT_MAX = 4;
+/**
+ * While a batch is under way those that come wait so long for its answer, to go together: each batch costs the primaries
+ * as much as a dozen writes.
+ */
+const GATHER_MS = 10;
 /** Writes that wait, all together; more are refused `overloaded`. */
 const WAITING_MAX = 4_096;
 /** First wait before a batch is tried again. */
@@ -142,6 +147,7 @@ export class PrimaryClient {
   /** Writes without an answer, in the order of their numbers. */
   #ops: Op[] = [];
   #inFlight = 0;
+  #sentMs = 0;
   #life = 0;
 
   constructor(port: ClientPort) {
@@ -215,7 +221,9 @@ export class PrimaryClient {
     let nextMs = this.#session === undefined && !this.#opening ? this.#openAfterMs : Infinity;
     for (const op of this.#ops) {
       nextMs = Math.min(nextMs, op.deadlineMs);
-      if (!op.sent && op.notBeforeMs > nowMs && this.#session !== undefined) nextMs = Math.min(nextMs, op.notBeforeMs);
+      if (op.sent || this.#session === undefined) continue;
+      if (op.notBeforeMs > nowMs) nextMs = Math.min(nextMs, op.notBeforeMs);
+      else if (this.#sentMs + GATHER_MS > nowMs) nextMs = Math.min(nextMs, this.#sentMs + GATHER_MS);
     }
     return nextMs;
   }
@@ -243,6 +251,10 @@ export class PrimaryClient {
   #sendBatch(session: number): boolean {
     if (this.#inFlight >= IN_FLIGHT_MAX) return false;
     const { nowMs } = this.#port;
+    if (this.#inFlight > 0 && nowMs >= this.#sentMs && nowMs < this.#sentMs + GATHER_MS) {
+      const ready = this.#ops.reduce((count, op) => count + Number(!op.sent && op.notBeforeMs <= nowMs), 0);
+      if (ready < BATCH_MAX) return false;
+    }
     const batch: Op[] = [];
     let size = 0;
     // No more than answers are kept for, counted from the oldest without one.
@@ -265,6 +277,7 @@ export class PrimaryClient {
       op.tries += 1;
     }
     this.#inFlight += 1;
+    this.#sentMs = nowMs;
     const life = this.#life;
     const requests = batch.map((op): ClientRequest => ({
       op: "write",
