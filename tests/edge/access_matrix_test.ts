@@ -12,14 +12,14 @@ import { hashParts, keyPairFromSeed, signBytes } from "../../src/core/crypto.ts"
 import { utf8 } from "../../src/core/bytes.ts";
 import { seededRng } from "../../src/core/rng.ts";
 import { encodeBinding } from "../../src/access/bindings.ts";
-import type { Subject } from "../../src/access/decide.ts";
+import type { Need, Subject } from "../../src/access/decide.ts";
 import { parseGrant } from "../../src/access/permission.ts";
 import { BINDING_PREFIX, ROLE_PREFIX } from "../../src/access/policy.ts";
 import { encodeRole } from "../../src/access/roles.ts";
 import { loginMessage } from "../../src/access/sessions.ts";
 import { Agent } from "../../src/agent/agent.ts";
 import { ANYONE, LOCAL, READER, SELF } from "../../src/agent/access.ts";
-import { CONTROL_NEEDS, EDGE_NEEDS, METHOD_NEEDS, ROUTE_NEEDS } from "../../src/agent/access_table.ts";
+import { CONTROL_NEEDS, EDGE_NEEDS, type Method, METHOD_NEEDS, ROUTE_NEEDS } from "../../src/agent/access_table.ts";
 import { COMMAND_VERBS, commandBody, type CommandVerb, sealCommand } from "../../src/agent/commands.ts";
 import { type ControlRequest, readControlRequest } from "../../src/agent/control.ts";
 import type { AgentEffect } from "../../src/agent/effects.ts";
@@ -202,6 +202,23 @@ Deno.test("[2.4b] the matrix has a row for every verb, command, path and method 
   assert.deepEqual(Object.keys(COMMANDS).sort(), [...COMMAND_VERBS].sort());
   assert.deepEqual(Object.keys(ROUTES).sort(), Object.keys(ROUTE_NEEDS).sort());
   for (const one of VERBS) if (one.verb in CONTROL_NEEDS) readControlRequest({ ...one.fields, verb: one.verb });
+});
+
+Deno.test("[2.4b] a verb, a command, a path or a method without a row does not compile", () => {
+  const { leave: _leave, ...verbs } = CONTROL_NEEDS;
+  // @ts-expect-error: the verb `leave` has no row
+  const lessVerbs: typeof CONTROL_NEEDS = verbs;
+  const { "config-try": _try, ...edge } = EDGE_NEEDS;
+  // @ts-expect-error: the verb `config-try` of the edge has no row
+  const lessEdge: typeof EDGE_NEEDS = edge;
+  const { "/logs": _logs, ...routes } = ROUTE_NEEDS;
+  // @ts-expect-error: the path `/logs` has no row
+  const lessRoutes: typeof ROUTE_NEEDS = routes;
+  // @ts-expect-error: a part cannot serve a method without a row
+  const method: Method = "no.such";
+  // @ts-expect-error: nor is there a need without a permission of the closed list
+  const need: Need = { permission: "no.such" };
+  assert.ok([lessVerbs, lessEdge, lessRoutes, method, need].length === 5, "what is shown is that the file compiles");
 });
 
 Deno.test("[2.4a] [2.4b] [2.4c] every verb × every role, over the unix socket and over HTTP", async () => {
