@@ -445,11 +445,11 @@ export class Incidents {
   /** When {@linkcode Incidents.step} wants a `wake`. */
   nextMs(): number {
     let next = Infinity;
-    for (const one of this.#incidents.values()) {
-      if (one.state !== "closed") next = Math.min(next, one.lastMs + QUIET_MS);
-      for (const measure of one.measures) {
-        if (measure.untilMs > 0 && measure.endedMs === 0) next = Math.min(next, measure.untilMs);
-      }
+    for (const { state, lastMs, measures } of this.#incidents.values()) {
+      const ends = measures.filter((one) => one.untilMs > 0 && one.endedMs === 0).map((one) => one.untilMs);
+      // It is not closed before all have ended.
+      if (ends.length > 0) next = Math.min(next, ...ends);
+      else if (state !== "closed") next = Math.min(next, lastMs + QUIET_MS);
     }
     return next;
   }

@@ -112,6 +112,8 @@ export class IncidentKeeper implements Part {
   #entries = { sinceMs: 0, count: 0 };
   #throttled = 0;
   #lastMs: number | undefined;
+  /** When the rules want to be asked again; they are asked for it only when something has changed. */
+  #nextMs = Infinity;
   /** Kinds of refusals that a rule looks for. */
   #looked: readonly string[] = [];
 
@@ -276,9 +278,12 @@ export class IncidentKeeper implements Part {
       this.#refusals.delete(key);
       this.#sum(one);
     }
-    if (nowMs >= this.incidents.nextMs()) this.#carryOut(this.incidents.step({ type: "wake", nowMs }));
+    if (nowMs >= this.#nextMs) {
+      this.#carryOut(this.incidents.step({ type: "wake", nowMs }));
+      this.#nextMs = this.incidents.nextMs();
+    }
     const first = this.#refusals.values().next().value;
-    return Math.min(this.incidents.nextMs(), first ? first.sinceMs + REFUSAL_MS : Infinity);
+    return Math.min(this.#nextMs, first ? first.sinceMs + REFUSAL_MS : Infinity);
   }
 
   clockSetBack(): void {
@@ -568,6 +573,7 @@ export class IncidentKeeper implements Part {
       }
     }
     this.#active = active;
+    this.#nextMs = this.incidents.nextMs();
   }
 
   #look(): void {

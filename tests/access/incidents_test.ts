@@ -247,3 +247,45 @@ Deno.test("[2.4e] incidents: what is stored comes back, goes on, and bytes that 
     { numRuns: 1_000 },
   );
 });
+
+Deno.test("[2.4e] incidents: what wants to be woken is done with its time when it was: nothing spins", () => {
+  const kinds = ["refused:proof-invalid", "proof:equivocation", "refused:command-replayed", "clock:back"];
+  const action = fc.oneof(
+    fc.record({ kind: fc.constantFrom(...kinds), subject: fc.nat(3), times: fc.integer({ min: 1, max: 20 }) }),
+    fc.record({ waitMs: fc.integer({ min: 0, max: 3 * 24 * HOUR }) }),
+    fc.record({ id: fc.integer({ min: 1, max: 4 }), forMs: fc.integer({ min: 0, max: 9 * 24 * HOUR }) }),
+    fc.record({ release: fc.integer({ min: 1, max: 4 }) }),
+    fc.record({ dryRun: fc.boolean() }),
+  );
+  fc.assert(fc.property(fc.array(action, { maxLength: 40 }), (actions) => {
+    const world = new World();
+    const { incidents } = world;
+    for (const one of actions) {
+      if ("kind" in one) { for (let i = 0; i < one.times; i++) world.see(one.kind, `node:${one.subject}`); }
+      else if ("id" in one) {
+        world.take(incidents.step({
+          type: "respond",
+          nowMs: world.nowMs,
+          id: one.id,
+          response: "throttle",
+          forMs: one.forMs,
+          by: "x",
+        }));
+      } else if ("release" in one) {
+        world.take(incidents.step({ type: "release", nowMs: world.nowMs, id: one.release, by: "x" }));
+      } else if ("dryRun" in one) incidents.configure({ dryRun: one.dryRun, rules: [] });
+      else world.nowMs += one.waitMs;
+      world.wait(0);
+      assert.ok(incidents.nextMs() > world.nowMs, JSON.stringify(one));
+      for (const measure of incidents.active(world.nowMs)) assert.ok(measure.untilMs > world.nowMs);
+    }
+    // Each that began has ended once when enough time is over, and all is closed.
+    for (let i = 0; i < 60 && incidents.nextMs() < Infinity; i++) {
+      world.nowMs = incidents.nextMs();
+      world.wait(0);
+    }
+    assert.equal(incidents.nextMs(), Infinity);
+    const began = world.effects.filter((one) => one.type === "begin" && !one.measure.dryRun && one.measure.untilMs > 0);
+    assert.equal(world.effects.filter((one) => one.type === "end").length, began.length);
+  }));
+});
