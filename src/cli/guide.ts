@@ -15,6 +15,11 @@ machine in the foreground; all other commands talk to the agent that runs, over 
 \`MYCELIUM_STATE\`. Where none of them is given: \`./mycelium-data\`, \`~/.local/share/mycelium\` (or \`XDG_DATA_HOME\`),
 \`/run/mycelium\`, \`/var/lib/mycelium\`; the first that answers is taken.
 
+**Who you are.** Who may use the socket may do everything. \`mycelium login\` makes you an operator to this agent, \`--url\` (or
+\`MYCELIUM_URL\`) speaks to the agent of another machine, where you have to be one. Variables: \`MYCELIUM_TOKEN_FILE\`, a service token in a
+file, in place of a session; \`MYCELIUM_CODE\`, a code of the second factor; \`MYCELIUM_SESSIONS\`, the folder of the sessions;
+\`MYCELIUM_CA\`, a file with a certificate to trust. See [access](access.md).
+
 **Output.** Results go to stdout; progress, notes, warnings and errors to stderr. Every command takes \`--json\`: one
 document, or one a line where it is a stream (\`status --watch\`, \`exec\`, \`logs\`). With \`--json\` an error is
 \`{"error": {"code", "message", "cure"}}\` on stdout. Colours and the moving line appear on a terminal only, and not with
