@@ -41,8 +41,10 @@ export interface AgreedProof {
   readonly warrant: Uint8Array;
 }
 
-/** Everything is compared so often. */
-const LOOK_MS = 10_000;
+/** Everything is compared so often, without other reason: each change is looked at when it comes. */
+const LOOK_MS = 60_000;
+/** The same while something that was decided is not to be seen. */
+const WAITING_MS = 10_000;
 /** After a change, the other side is given so long to change as well. */
 const SOON_MS = 500;
 const CALL_MS = 5_000;
@@ -95,6 +97,7 @@ export class AgreedRecords implements Part {
     this.#mismatches = [];
     this.#verifying = false;
     this.#chain = undefined;
+    this.#lookMs = 0;
   }
 
   keys(): readonly string[] {
@@ -165,7 +168,9 @@ export class AgreedRecords implements Part {
     const { nowMs } = this.#ctx;
     const note = (spore: Spore) => {
       const { key, seq } = spore.record;
-      if (key.startsWith("agreed/")) this.#watch.decided({ key, seq, hash: spore.hash }, nowMs);
+      if (!key.startsWith("agreed/")) return;
+      this.#watch.decided({ key, seq, hash: spore.hash }, nowMs);
+      this.#soon();
     };
     try {
       if ("statement" in decision) note(readSpore(decision.record));
@@ -290,7 +295,6 @@ export class AgreedRecords implements Part {
 
   #look(): void {
     const { nowMs } = this.#ctx;
-    this.#lookMs = nowMs + LOOK_MS;
     const state = this.#ports.state();
     const latent = this.#ports.latent().flatMap(({ key, spore, proof }): AgreedVersion[] =>
       proof?.tier !== "primary" || isForgotten(spore, nowMs) ? [] : [{
@@ -308,6 +312,8 @@ export class AgreedRecords implements Part {
     });
     const replica = state && versions && { appliedIndex: state.index, versions };
     this.#report(this.#watch.look({ nowMs, replica, latent }));
+    const { keys, waiting } = this.#watch.counts;
+    this.#lookMs = waiting > 0 ? nowMs + WAITING_MS : keys > 0 ? nowMs + LOOK_MS : Infinity;
   }
 
   #verify(version: AgreedVersion): void {

@@ -1,9 +1,9 @@
 /**
- * What consensus decided, on its way into the Primary Spore: the law that every replica applies, and its results.
+ * What consensus decided, on its way into the Primary Spore: the contract between those who decide and those who apply.
  *
  * A decision is a certificate with its operations, or an operator's statement with the electorate's record. It becomes
- * one entry of the log, and each replica verifies it against the electorate of its own state: whoever leads cannot
- * put anything there that was not decided.
+ * one entry of the log (`primary_decisions.ts`), and each replica verifies it against the electorate of its own state
+ * (`agreed_law.ts`): whoever leads cannot put anything there that was not decided.
  *
  * @module
  */

@@ -1,8 +1,8 @@
 /** What is agreed, among whole agents in the simulator's world: from the voters to the last device. */
 
 import assert from "node:assert/strict";
-import { utf8 } from "../../src/core/bytes.ts";
-import { toBase64Url } from "../../src/core/bytes.ts";
+import fc from "fast-check";
+import { toBase64Url, utf8 } from "../../src/core/bytes.ts";
 import { type CborValue, decodeCbor, encodeCbor } from "../../src/core/codec.ts";
 import type { KeyPair } from "../../src/core/crypto.ts";
 import { decodeElectorate, ELECTORATE_KEY, encodeRecordPut, RECORD_PUT } from "../../src/agent/agreed.ts";
@@ -163,6 +163,38 @@ Deno.test("[4.5b] [10.1a] agreed: a leader that puts a forged decision into the 
     assert.equal(world.status(host).agreed!.mismatches, 0);
   }
   submit(net, other, "agreed/notes/real", "still works");
+});
+
+Deno.test("[10.1a] agreed: whatever a member asks or hands over, it is answered, and nothing of it stands", () => {
+  const { net, issuers, hypha } = network(407);
+  const { world } = net;
+  const leader = leaderOf(issuers)!;
+  const peer = leader.view.sessions.get(hypha.nodeId)!.peer;
+  const spore = seal(leader, "agreed/notes/forged", world.nowMs);
+  const decision = forged(tableOf(leader), leader.view.state.networkId, spore, [leader.view.state.keyPair]);
+  const mutated = fc.tuple(fc.nat(decision.length - 1), fc.integer({ min: 1, max: 255 }), fc.nat(decision.length))
+    .map(([at, by, end]) =>
+      decision.map((one, i) => i === at ? one ^ by : one).subarray(0, end % 3 === 0 ? end : undefined)
+    );
+  const bodies = fc.oneof(
+    fc.uint8Array({ maxLength: 100 }),
+    fc.record({ d: fc.oneof(mutated, fc.uint8Array({ maxLength: 60 }), fc.nat()) }).map((one) => encodeCbor(one)),
+    fc.record({
+      k: fc.oneof(fc.string({ maxLength: 30 }), fc.constant(ELECTORATE_KEY)),
+      f: fc.oneof(fc.maxSafeInteger(), fc.nat(3)),
+    })
+      .map((one) => encodeCbor(one)),
+  );
+  fc.assert(
+    fc.property(fc.constantFrom("primary.decided", "agreed.warrant"), bodies, (method, body) => {
+      const answer = world.inject(leader, peer, method, body);
+      if (!answer.ok || !("body" in answer)) return;
+      const said = decodeCbor(answer.body) as { readonly c?: string; readonly n?: number };
+      assert.ok(method === "agreed.warrant" ? said.n! > 0 : said.c !== "ok", JSON.stringify(said));
+    }),
+    { numRuns: 150 },
+  );
+  assert.equal(standing(leader, "agreed/notes/forged"), undefined);
 });
 
 Deno.test("[4.5e] agreed: what all issuers sign together and no voter decided is found by who compares", () => {
