@@ -71,6 +71,8 @@ export interface AgreementPorts {
  */
 const DELAY_MS = 200;
 const DELAY_MS_MIN = 100;
+/** Own instances under way: what comes meanwhile goes into the next one together. */
+const PIPELINE_MAX = 2;
 /** Decisions that a person may look at. */
 const RECENT_MAX = 64;
 /** Proofs that a node remembers beside those of `agreed/…`. */
@@ -323,7 +325,7 @@ export class Agreement implements Part {
       id: state.nodeId,
       key: state.keyPair,
       table: this.#chain.electorate.table,
-      options: { delayMs: DELAY_MS, delayMsMin: DELAY_MS_MIN },
+      options: { delayMs: DELAY_MS, delayMsMin: DELAY_MS_MIN, pipelineMax: PIPELINE_MAX },
     });
     this.#step({ type: "start", nowMs: this.#nowMs, stored: stored.instances, number: stored.number });
     for (const [name, decision] of stored.handovers) this.#handovers.add(name, decision, false, true);

@@ -8,9 +8,8 @@ import { toBase64Url, utf8 } from "../../core/bytes.ts";
 import type { Context, Register } from "../context.ts";
 import { durationFlag } from "../context.ts";
 import { CliError, EXIT, usageError } from "../exit.ts";
-import { byteSize, type Cell, duration, instant, plural, safe } from "../output.ts";
+import { byteSize, type Cell, instant, plural, safe } from "../output.ts";
 import { registerShow } from "./agreed.ts";
-import { resultText } from "./node.ts";
 import { examples } from "./up.ts";
 
 /** Between two looks of `watch`. */
@@ -83,7 +82,7 @@ function registerSubmit(agreement: Command, register: Register): void {
     if (context.out.json) context.out.document(result);
     else {
       const applied = result.index === undefined ? "certified, not applied yet" : `entry ${result.index}`;
-      context.out.note(`Decided in ${duration(result.tookMs)}, ${applied} (${result.instance.slice(0, 16)})`);
+      context.out.note(`Decided in ${result.tookMs} ms, ${applied} (${result.instance.slice(0, 16)})`);
     }
     return EXIT.ok;
   });
@@ -214,7 +213,7 @@ function registerEmergency(agreement: Command, register: Register): void {
     await context.confirm("Put this electorate in the place of the one that is lost?", flags.yes);
     const result = await client.control(request);
     if (out.json) out.document(result ?? {});
-    else out.note(`Signed and told${resultText(result)}. See: mycelium agreement status`);
+    else out.note("Signed and told to all members. See: mycelium agreement status");
     return EXIT.ok;
   });
 }
