@@ -184,7 +184,7 @@ get() {
       23) die "cannot write $2: $reason" "Is the disk full? It needs 200 MB. MYCELIUM_INSTALL_CACHE_DIR names another place." ;;
     esac
   elif command -v wget >/dev/null 2>&1; then
-    wget -q -c -T 30 -O "$2" "$1" 2>"$WORK/error" && return 0
+    wget -q -c -t 1 -T 30 -O "$2" "$1" 2>"$WORK/error" && return 0
     status=$?
     reason="wget ended with $status"
     [ "$status" != 3 ] || die "cannot write $2" "Is the disk full? It needs 200 MB. MYCELIUM_INSTALL_CACHE_DIR names another place."

@@ -175,7 +175,7 @@ function parseOptions(args: readonly string[], commit: string): Options {
     key: last("key") ?? Deno.env.get("MYCELIUM_RELEASE_KEY"),
     url,
     output: resolve(last("output") ?? join(ROOT, "dist", "release", version)),
-    recordings: last("recordings") ?? join(ROOT, ".cache", "release", commit),
+    recordings: resolve(last("recordings") ?? join(ROOT, ".cache", "release", commit)),
     binaries,
     level,
     dirty: values.has("dirty"),

@@ -262,26 +262,39 @@ Deno.test("install.sh that was cut off on the way does nothing, wherever", async
   assert.deepEqual(at.mirror.asked, []);
 });
 
-Deno.test("install.sh goes on where the network was cut, gives up after some tries, and goes on from there", async () => {
-  await using at = await lab();
-  const name = `mycelium-1.0.0-${Deno.build.target}.gz`;
-  const { size } = await Deno.stat(join(at.release, name));
-  const before = await snapshot(at.target);
-  at.mirror.fault = (asked) => asked === name ? { cutAfter: Math.floor(size / 5) } : {};
-  const gaveUp = await at.install([], { env: { ...PLAIN, MYCELIUM_INSTALL_TRIES: "2" } });
-  assert.equal(gaveUp.code, 1, gaveUp.text);
-  assert.match(gaveUp.text, /cannot download .*tried 2 times\n.*goes on where it was cut off/);
-  const left = difference(before, await snapshot(at.target)).filter((line) =>
-    !/\+\/var(\/cache(\/mycelium(\/1\.0\.0)?)?)?$/.test(line)
-  );
-  assert.deepEqual(left, [`+/var/cache/mycelium/1.0.0/${name}`]);
+for (const [downloader, other] of [["curl", "wget"], ["wget", "curl"]] as const) {
+  const there = await has(downloader);
+  if (!there) console.error(`SKIP installer: there is no ${downloader}`);
+  Deno.test({
+    name:
+      `install.sh with ${downloader} goes on where the network was cut, gives up after some tries, and goes on from there`,
+    ignore: !there,
+    fn: async () => {
+      await using at = await lab();
+      const path = await toolsWithout(at.path, [other]);
+      const name = `mycelium-1.0.0-${Deno.build.target}.gz`;
+      const { size } = await Deno.stat(join(at.release, name));
+      const before = await snapshot(at.target);
+      at.mirror.fault = (asked) => asked === name ? { cutAfter: Math.floor(size / 5) } : {};
+      const gaveUp = await at.install([], { env: { ...PLAIN, MYCELIUM_INSTALL_TRIES: "2" }, path });
+      assert.equal(gaveUp.code, 1, gaveUp.text);
+      assert.match(gaveUp.text, /cannot download .*tried 2 times\n.*goes on where it was cut off/);
+      const left = difference(before, await snapshot(at.target)).filter((line) =>
+        !/\+\/var(\/cache(\/mycelium(\/1\.0\.0)?)?)?$/.test(line)
+      );
+      assert.deepEqual(left, [`+/var/cache/mycelium/1.0.0/${name}`]);
 
-  const done = await at.install([], { env: PLAIN });
-  assert.equal(done.code, 0, done.text);
-  assert.equal(at.mirror.sent.get(name), size, "bytes were sent twice");
-  assert.equal((await sh([at.program, "version"])).stdout, "mycelium 1.0.0\n");
-  assert.equal([...(await snapshot(at.target)).keys()].some((path) => path.startsWith("/var/cache/mycelium")), false);
-});
+      const done = await at.install([], { env: PLAIN, path });
+      assert.equal(done.code, 0, done.text);
+      assert.equal(at.mirror.sent.get(name), size, "bytes were sent twice");
+      assert.equal((await sh([at.program, "version"])).stdout, "mycelium 1.0.0\n");
+      assert.equal(
+        [...(await snapshot(at.target)).keys()].some((path) => path.startsWith("/var/cache/mycelium")),
+        false,
+      );
+    },
+  });
+}
 
 Deno.test("install.sh that begins with the part of something else begins anew", async () => {
   await using at = await lab();

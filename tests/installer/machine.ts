@@ -68,6 +68,29 @@ export class Machine implements AsyncDisposable {
     return this.#name;
   }
 
+  /** Puts a cable between this and another one: 10.77.0.1 here, 10.77.0.2 there. */
+  async link(other: Machine): Promise<void> {
+    await must([
+      "ip",
+      "link",
+      "add",
+      "eth0",
+      "netns",
+      this.#name,
+      "type",
+      "veth",
+      "peer",
+      "name",
+      "eth0",
+      "netns",
+      other.#name,
+    ]);
+    for (const [name, address] of [[this.#name, "10.77.0.1/24"], [other.#name, "10.77.0.2/24"]] as const) {
+      await must(["ip", "-n", name, "addr", "add", address, "dev", "eth0"]);
+      await must(["ip", "-n", name, "link", "set", "eth0", "up"]);
+    }
+  }
+
   /** Boots it and waits until systemd has started all. */
   async boot(): Promise<void> {
     this.#process = new Deno.Command("bash", {
