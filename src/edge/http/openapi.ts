@@ -7,11 +7,13 @@
 
 import type {
   AgreedStatus,
+  AgreementStatus,
   AssignmentStatus,
   AuditStatus,
   CandidateStatus,
   CapabilityStatus,
   ComponentStatus,
+  DecisionStatus,
   DetectionStatus,
   EventStatus,
   Failure,
@@ -33,8 +35,6 @@ import type {
   SporesStatus,
   Status,
   TrustStatus,
-  AgreementStatus,
-  DecisionStatus,
   Waiting,
 } from "../../agent/status.ts";
 import type { SporePage } from "../../agent/latent_console.ts";
@@ -819,7 +819,9 @@ export function openApiDocument(options: OpenApiOptions): JsonSchema {
     info: {
       title: "mycelium node",
       version: "1",
-      description: "What a node says of itself. Read-only, except over its unix socket.",
+      description:
+        "What a node says of itself, and what may be asked of it: over its unix socket by whoever may use that, " +
+        "elsewhere in a session or with a service token.",
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
     servers: [{ url: "/" }],
