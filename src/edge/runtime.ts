@@ -258,6 +258,7 @@ export class Runtime {
    * while the others read them, and nothing is handed to the agent before that (thesis, 10.2.1).
    */
   #carryOut(effects: readonly AgentEffect[]): boolean {
+    this.#replied = false;
     const first = effects.findIndex((one) => one.type === "persist");
     const before = first < 0 ? effects : effects.slice(0, first);
     for (const effect of before) this.#run(effect as Done);
@@ -609,7 +610,7 @@ export class Runtime {
 }
 
 /** After so long without an event a node takes the next one at once. */
-const TURN_PAUSE_MS = 2;
+const TURN_PAUSE_MS = 0.5;
 /** A timer that was set so recently stays where its time moves further away. */
 const TIMER_KEPT_MS = 20;
 /** Events that may wait for more of their kind. */
