@@ -59,7 +59,7 @@ const SUITES: readonly Suite[] = [
     timeoutSec: 900,
   },
   { name: "tidy", folders: ["tidy", "tools"], args: [...COMMON, "-A"], timeoutSec: 120 },
-  { name: "edge", folders: ["edge", "cli", "installer"], args: [...COMMON, "-A"], timeoutSec: 900 },
+  { name: "edge", folders: ["edge", "cli", "installer"], args: [...COMMON, "-A"], timeoutSec: 1200 },
   // Examples are not checked by the gate, so they are checked here.
   {
     name: "doc",

@@ -48,6 +48,8 @@ Deno.test({
     const { path } = stack.use(await folder());
     const nameOf = await releases(path);
     const machine = stack.use(await Machine.create());
+    const second = stack.use(await Machine.create());
+    await machine.link(second);
     await machine.boot();
     const server = new Deno.Command("ip", {
       args: [
@@ -128,6 +130,39 @@ Deno.test({
       await machine.up();
       await until(async () => (await run("mycelium status --exit-code --quiet")).code === 0);
       assert.equal((await status()).node.nodeId, nodeId);
+    });
+    await t.step("one that hangs is ended by the watchdog and started again", async () => {
+      const was = await pid();
+      const dropIn = "/run/systemd/system/mycelium-agent.service.d";
+      // A stopped process does not hear the signal that ends it, so it is killed after another 2 s.
+      await run(
+        `mkdir ${dropIn} && printf '[Service]\\nWatchdogSec=4\\nTimeoutAbortSec=2\\n' > ${dropIn}/quick.conf &&
+        systemctl daemon-reload && systemctl restart mycelium-agent`,
+      );
+      const quick = await pid();
+      assert.notEqual(quick, was);
+      await run(`kill -STOP ${quick}`);
+      await until(async () => (await run("mycelium status --exit-code --quiet")).code === 0 && await pid() !== quick);
+      const journal = await run("journalctl -u mycelium-agent --no-pager -o cat");
+      assert.match(journal.stdout, /Watchdog timeout/);
+      await run(`rm -r ${dropIn} && systemctl daemon-reload`);
+    });
+    await t.step("a second machine, without a server: one command with an invite, and both are members", async () => {
+      const invite = await run("mycelium invite create --quiet");
+      assert.equal(invite.code, 0, invite.text);
+      await Deno.writeTextFile(join(second.root, "opt/invite.txt"), invite.stdout);
+      const bundle = "mycelium-0.1.0-bundle.tar";
+      await Deno.copyFile(join(path, nameOf("0.1.0"), bundle), join(second.root, "opt", bundle));
+      await second.boot();
+      const result = await second.run(
+        `cd /opt && tar -xOf ${bundle} install.sh > install.sh && MYCELIUM_INSTALL_FROM=${bundle} ` +
+          "MYCELIUM_INVITE_FILE=/opt/invite.txt MYCELIUM_INSTALL_SETTLE_SEC=1 sh install.sh",
+      );
+      assert.equal(result.code, 0, result.text);
+      await until(async () =>
+        (JSON.parse((await second.run("mycelium peers --json")).stdout) as Status["members"]).length === 2
+      );
+      await second.run("mycelium leave --yes");
     });
     await t.step("an upgrade keeps node and network; --rollback goes back", async () => {
       const old = await sum();

@@ -137,11 +137,9 @@ export class Machine implements AsyncDisposable {
       // Killing PID 1 ends everything in its namespace; the loop around it then sees no reboot.
       const init = await this.#init().catch(() => 0);
       if (init > 0) await sh(["kill", "-9", String(init)]);
-      const ended = await Promise.race([this.#process.status, sleep(5_000)]);
-      if (!ended) {
-        this.#process.kill("SIGKILL");
-        await this.#process.status;
-      }
+      const late = setTimeout(() => this.#process?.kill("SIGKILL"), 5_000);
+      await this.#process.status;
+      clearTimeout(late);
     }
     await sh(["umount", "-l", this.root]);
     await sh(["ip", "netns", "del", this.#name]);
