@@ -107,6 +107,8 @@ export interface OperationsPort {
 
 /** Wishes that are not over; more are refused. */
 const OPEN_MAX = 1_024;
+/** The same of one lane: a member that asks, a part of this node. */
+const OPEN_PER_LANE_MAX = 256;
 /** Wishes that are over and still shown. */
 const ENDED_MAX = 128;
 const TIMEOUT_MS = 60_000;
@@ -228,7 +230,8 @@ export class Operations {
     const { ctx } = this.#port;
     const { timeoutMs, ...rest } = one;
     const open = [...this.#ops.values()].filter((op) => !FINAL.has(op.state));
-    if (open.length >= OPEN_MAX) {
+    // One who asks for much does not take the room of the others.
+    if (open.length >= OPEN_MAX || open.filter((op) => op.lane === one.lane).length >= OPEN_PER_LANE_MAX) {
       done(failure("overloaded", "too much waits to be decided"));
       return 0;
     }
