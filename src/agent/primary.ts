@@ -172,9 +172,6 @@ export class Primary implements Part {
   #wakeMs = Infinity;
   readonly #todo: (RaftEffect | { readonly type: "durable"; readonly seq: number })[] = [];
   #running = false;
-  /** Entries that a follower applies behind its answer: those of this step, and of the one before. */
-  #late: readonly Entry[] = [];
-  #due: readonly Entry[] = [];
   /** Something is to be stored in this step of the agent. */
   #storing = false;
   readonly #waiting = new Map<number, Waiting>();
@@ -345,12 +342,6 @@ export class Primary implements Part {
   wake(): number {
     const { ctx } = this;
     this.#replica();
-    const due = this.#due;
-    this.#due = this.#late;
-    this.#late = [];
-    // The core hands out more only when these are applied, so there are none behind them yet.
-    if (due.length > 0) this.#apply(due);
-    if (this.#due.length + this.#late.length > 0) ctx.wakeAt(ctx.nowMs);
     if (this.#raft && ctx.nowMs >= this.#wakeMs) this.#wakeRaft(this.#raft);
     let nextMs = Math.min(
       this.#console.wake(),
@@ -701,7 +692,6 @@ export class Primary implements Part {
     this.#state = undefined;
     this.attestation.lead(false);
     this.#todo.length = 0;
-    this.#late = this.#due = [];
     this.#wakeMs = Infinity;
     this.#failAll();
   }
@@ -752,10 +742,7 @@ export class Primary implements Part {
       case "durable":
         return this.#step({ type: "persisted", nowMs: ctx.nowMs, seq: effect.seq });
       case "apply":
-        if (this.leads) return this.#apply(effect.entries);
-        // Its leader waits for the answer, and nobody for the state: signatures are checked when that is out.
-        this.#late = effect.entries;
-        return;
+        return this.#apply(effect.entries);
       case "restore":
         return this.#restore(effect.snapshot);
       case "accepted": {
@@ -852,7 +839,6 @@ export class Primary implements Part {
 
   #restore({ meta, data }: Snapshot): void {
     const { index } = meta;
-    this.#late = this.#due = [];
     try {
       this.#state!.restore(data, meta);
     } catch (error) {

@@ -84,8 +84,6 @@ export class Runtime {
   #wakeAtMs = Infinity;
   #armedMs = 0;
   #firesMs = 0;
-  /** Something else than a wake-up has come since the agent was last woken at once. */
-  #mayHurry = true;
   #settings: NetworkSettings | undefined;
   #network: Network | undefined;
   #discovery: Discovery | undefined;
@@ -137,7 +135,6 @@ export class Runtime {
    */
   dispatch(event: AgentEvent): void {
     if (this.#stopped) return;
-    if (event.type !== "wake") this.#mayHurry = true;
     this.#queue.push(event);
     if (this.#turning || this.#rest) return;
     const traffic = TRAFFIC.has(event.type) && this.#queue.length < BATCH_MAX;
@@ -345,11 +342,6 @@ export class Runtime {
         return;
       case "wakeAt": {
         if (this.#stopped) return;
-        if (effect.atMs <= nowMs && this.#mayHurry) {
-          this.#mayHurry = false;
-          setImmediate(() => this.#wake());
-          return;
-        }
         // At least a few milliseconds, so that no mistake below can spin.
         this.#wakeAtMs = Math.max(nowMs + 5, effect.atMs);
         // While much happens the time moves with each turn; a timer that comes too early looks again.
@@ -381,12 +373,8 @@ export class Runtime {
       const firedMs = this.#options.now();
       // Less than a millisecond is the rounding of the clocks; a clock that was set is the agent's to see.
       if (firedMs >= this.#armedMs && firedMs < this.#wakeAtMs - 1) this.#arm(firedMs);
-      else this.#wake();
+      else this.dispatch({ type: "wake", nowMs: firedMs });
     }, waitMs);
-  }
-
-  #wake(): void {
-    this.dispatch({ type: "wake", nowMs: this.#options.now() });
   }
 
   #refused(reason: string, from: string): void {
