@@ -1,6 +1,6 @@
 /**
- * Time of one call of 64 bytes and its answer on a new stream, between two processes on loopback: ours on QUIC against
- * Deno's bare QUIC, and ours on TCP beside it.
+ * Time of one call of 64 bytes and its answer, between two processes on loopback: ours on QUIC, whose streams carry one
+ * call after the other, against a new stream of Deno's bare QUIC for each, and ours on TCP beside it.
  *
  * Target: 1.1 times bare QUIC at the median, p99 at most 3 times (`performance.md`, row 17). Run with
  * `deno run -A bench/rpc_latency.ts`; takes about 20 s.
@@ -40,9 +40,9 @@ async function bench(world: World): Promise<void> {
     p99.push({ ours: ours.p99, reference: reference.p99 });
     tcpP50.push({ ours: (await tcp()).p50, reference: reference.p50 });
   }
-  report("call on a new QUIC stream, 64 B, p50, against bare Deno QUIC", "ms", p50);
-  report("call on a new QUIC stream, 64 B, p99, against bare Deno QUIC", "ms", p99);
-  report("call on a new TCP + pnet + Noise + Yamux stream, 64 B, p50, against bare Deno QUIC", "ms", tcpP50);
+  report("call on QUIC, 64 B, p50, against a new stream of bare Deno QUIC", "ms", p50);
+  report("call on QUIC, 64 B, p99, against a new stream of bare Deno QUIC", "ms", p99);
+  report("call on TCP + pnet + Noise + Yamux, 64 B, p50, against a new stream of bare Deno QUIC", "ms", tcpP50);
 }
 
 {
