@@ -71,6 +71,8 @@ export interface AgreementPorts {
  */
 const DELAY_MS = 200;
 const DELAY_MS_MIN = 100;
+/** And at most: a queue at one moment must not make every round long for the next ten. Rounds grow by themselves. */
+const DELAY_MS_MAX = 1_000;
 /** Own instances under way: what comes meanwhile goes into the next one together. */
 const PIPELINE_MAX = 2;
 /** Decisions that a person may look at. */
@@ -325,7 +327,12 @@ export class Agreement implements Part {
       id: state.nodeId,
       key: state.keyPair,
       table: this.#chain.electorate.table,
-      options: { delayMs: DELAY_MS, delayMsMin: DELAY_MS_MIN, pipelineMax: PIPELINE_MAX },
+      options: {
+        delayMs: DELAY_MS,
+        delayMsMin: DELAY_MS_MIN,
+        delayMsMax: DELAY_MS_MAX,
+        pipelineMax: PIPELINE_MAX,
+      },
     });
     this.#step({ type: "start", nowMs: this.#nowMs, stored: stored.instances, number: stored.number });
     for (const [name, decision] of stored.handovers) this.#handovers.add(name, decision, false, true);

@@ -549,7 +549,9 @@ export class Instance {
       voters.reduce((sum, [voter]) => sum + this.#seats(voter), 0);
     if (seats(held) < this.#quorum) return;
     this.#quorumSinceMs ??= this.#nowMs;
-    const all = held.length === this.electorate.voters.length;
+    // Who is known not to answer is not waited for.
+    const there = new Set(held.map(([voter]) => voter));
+    const all = this.electorate.voters.every(({ id }, i) => there.has(i) || this.#self.isSilent(id));
     if (!all && this.#nowMs < this.#quorumSinceMs + this.#delayMs()) return;
     // Without those that others could not vote for, or that spoiled a round; but never too few for that reason.
     const objected = (voter: number) =>
