@@ -6,7 +6,7 @@
  * are verified here as well, so that a leader cannot put words into anybody's mouth.
  *
  * Records under `agreed/…` come from decisions alone: a certificate of the electorate that the state itself holds, verified by
- * every replica (`law.ts`, ADR 20). Whoever leads can leave a decision out, and cannot make one.
+ * every replica (`law.ts`, ADR 19). Whoever leads can leave a decision out, and cannot make one.
  *
  * A write counts once however often it is sent: a client opens a session (an entry of its own) and numbers its
  * writes; the answers of those that it may still ask for are kept with the session. Source: Ongaro's thesis, 6.3.
