@@ -24,6 +24,8 @@ export interface PolicyChange {
   readonly issuedMs: number;
 }
 
+/** The policy of trust: least scores and whom a person vouches for. Its change is signed as those of roles are. */
+export const TRUST_POLICY_KEY = "agreed/policy";
 /** Type of its envelope. */
 export const CHANGE_TYPE = "access-change/1";
 /** Time in which a signed change becomes a record, or counts no longer. */
@@ -89,7 +91,7 @@ export function judgeChange(
   const { key, value, issuedMs, currentMs } = proposed;
   if (!reads(key, value)) return "refuse";
   // One too many would count on some nodes and not on others, by the order in which they heard of it.
-  if (value && !options.policy.hasRoom(key)) return "refuse";
+  if (value && key !== TRUST_POLICY_KEY && !options.policy.hasRoom(key)) return "refuse";
   const wanted = policyChange(key, value, 0);
   for (const envelope of proofs) {
     if (envelope.type !== CHANGE_TYPE) continue;
@@ -110,20 +112,23 @@ export function judgeChange(
     if (Math.abs(issuedMs - change.issuedMs) > CHANGE_MS || (currentMs ?? -1) >= change.issuedMs) return "refuse";
     const id = toHex(envelope.signer);
     if (!options.policy.knowsOperator(id, issuedMs)) return "later";
-    return maySign(id, options.policy, issuedMs) ? "accept" : "refuse";
+    return maySign(id, key, options.policy, issuedMs) ? "accept" : "refuse";
   }
   return "refuse";
 }
 
-/** Whether a key may change the policy. */
-export function maySign(key: string, policy: AccessPolicy, nowMs: number): boolean {
+/** Whether an operator's key may sign changes of a record. */
+export function maySign(key: string, record: string, policy: AccessPolicy, nowMs: number): boolean {
   // The signature is over exactly this change: it counts as a second factor that is shown with it.
   const subject: Subject = { kind: "operator", id: key, name: "", secondFactor: "fresh" };
-  return decide(subject, { permission: "access.write", danger: true }, policy, nowMs).ok;
+  const permission = record === TRUST_POLICY_KEY ? "policy.write" : "access.write";
+  return decide(subject, { permission, danger: true }, policy, nowMs).ok;
 }
 
 /** Whether a record of the policy reads as one. */
 function reads(key: string, value: Uint8Array | undefined): boolean {
+  // What it says, whoever knows what trust is checks besides.
+  if (key === TRUST_POLICY_KEY) return value !== undefined;
   const isRole = key.startsWith(ROLE_PREFIX);
   if (!isRole && !key.startsWith(BINDING_PREFIX)) return false;
   const name = key.slice(isRole ? ROLE_PREFIX.length : BINDING_PREFIX.length);

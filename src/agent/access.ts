@@ -20,6 +20,7 @@ import {
   encodeChange,
   judgeChange,
   maySign,
+  type PolicyChange,
   policyChange,
   type ProposedRecord,
 } from "../access/change.ts";
@@ -614,29 +615,39 @@ export class Access implements Part {
     wanted: { readonly key: string; readonly value: Uint8Array | undefined; readonly prepare?: boolean },
     answer: object,
   ): unknown {
-    const { state, nowMs } = this.#ctx;
-    const { networkId } = this.#needPlace();
     const { key, value } = wanted;
-    // Clocks differ: a change is dated behind what it replaces.
-    const issuedMs = Math.max(nowMs, (this.records?.current(key)?.issuedMs ?? 0) + 1);
-    const change = policyChange(key, value, issuedMs);
-    if (wanted.prepare) {
-      return {
-        change: toBase64Url(encodeChange(change)),
-        ...(value ? { value: toBase64Url(value) } : {}),
-        networkId: toHex(networkId),
-      };
-    }
-    const pair = state.operatorPair;
-    if (!pair || !maySign(toHex(pair.publicKey), this.policy, nowMs)) {
+    if (wanted.prepare) return this.prepareChange(key, value);
+    return this.#submit(controlId, { key, value, proof: this.signChange(key, value) }, answer);
+  }
+
+  /** What an operator is to sign elsewhere, so that a record changes: sent back with `access-submit`. @throws {Refusal} */
+  prepareChange(key: string, value: Uint8Array | undefined): object {
+    const { networkId } = this.#needPlace();
+    return {
+      change: toBase64Url(encodeChange(this.#change(key, value))),
+      ...(value ? { value: toBase64Url(value) } : {}),
+      networkId: toHex(networkId),
+    };
+  }
+
+  /** Signs the change of a record with the operator's key of this node. @throws {Refusal} Where it has none that may. */
+  signChange(key: string, value: Uint8Array | undefined): Envelope {
+    const { networkId } = this.#needPlace();
+    const { operatorPair } = this.#ctx.state;
+    if (!operatorPair || !maySign(toHex(operatorPair.publicKey), key, this.policy, this.#ctx.nowMs)) {
       throw new Refusal(
         "no-operator-key",
         "Cannot change the policy: an operator has to sign it, and this node holds no key of one who may",
         "Sign it with your own: add --key FILE or --ssh-agent",
       );
     }
-    const proof = sealEnvelope(changeValue(change), { type: CHANGE_TYPE, networkId, signer: pair });
-    return this.#submit(controlId, { key, value, proof }, answer);
+    return sealEnvelope(changeValue(this.#change(key, value)), { type: CHANGE_TYPE, networkId, signer: operatorPair });
+  }
+
+  #change(key: string, value: Uint8Array | undefined): PolicyChange {
+    // Clocks differ: a change is dated behind what it replaces.
+    const issuedMs = Math.max(this.#ctx.nowMs, (this.records?.current(key)?.issuedMs ?? 0) + 1);
+    return policyChange(key, value, issuedMs);
   }
 
   /** Has a change agreed on that an operator has signed elsewhere. */

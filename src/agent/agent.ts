@@ -1280,23 +1280,28 @@ export class Agent {
       const verdict = key === TRUST_KEY && value !== undefined && this.#trust.checkUpdate(value, spore.author);
       return verdict === undefined ? "later" : verdict ? "accept" : "refuse";
     });
-    agreement.rule(POLICY_KEY, ({ spore }) => {
-      const { key, value } = spore.record;
-      // As for all that is agreed without a rule of its own, an issuer proposes it.
-      const issuer = this.#ctx.state.network!.chain!.counts(spore.envelope.signer);
-      const reads = key === POLICY_KEY && value !== undefined && this.#trust.checkPolicy(value);
-      // Who is an issuer this node may not have heard yet: that is waited for.
-      return !reads ? "refuse" : issuer ? "accept" : "later";
+    agreement.rule(POLICY_KEY, ({ put, spore, current }) => {
+      const { key, value, issuedMs } = spore.record;
+      if (key !== POLICY_KEY || value === undefined || !this.#trust.checkPolicy(value)) return "refuse";
+      return this.#access.judge({ key, value, issuedMs, currentMs: current?.record.issuedMs }, put.proofs);
     });
     this.#trust.agreement = {
       table: () => agreement.chain?.electorate.table,
       tableOf: (hash) => agreement.chain?.table(hash),
       put: (key, value, replaces, done) =>
         agreement.operations.put(
-          { key, value, expect: replaces, lane: "trust" },
+          {
+            key,
+            value,
+            expect: replaces,
+            lane: "trust",
+            // Scores follow from proofs; what counts as enough is for a person to say.
+            ...(key === POLICY_KEY ? { proofs: [this.#access.signChange(key, value)] } : {}),
+          },
           (result) => done({ ok: result.ok, code: result.ok ? "ok" : result.code }),
         ),
     };
+    this.#trust.prepare = (key, value) => this.#access.prepareChange(key, value);
     for (const prefix of [ROLE_PREFIX, BINDING_PREFIX]) {
       agreement.rule(prefix, ({ put, spore, current }) => {
         const { key, value, issuedMs } = spore.record;

@@ -208,6 +208,10 @@ export class Trust implements Part {
   ] as const;
   /** Set by the agent once there is an agreement. */
   agreement: AgreementDoor | undefined;
+  /** What an operator is to sign elsewhere, so that a record changes. */
+  prepare: (key: string, value: Uint8Array) => object = () => {
+    throw new Refusal("unavailable", "Nothing can be agreed on here");
+  };
   readonly #local = new LocalScores();
   readonly #dirty = new Set<string>();
   #writeMs = Infinity;
@@ -382,6 +386,11 @@ export class Trust implements Part {
   setPolicy(policy: TrustPolicy, done: (result: { readonly ok: boolean; readonly code: string }) => void): void {
     if (!this.agreement) return done({ ok: false, code: "no-agreement" });
     this.agreement.put(POLICY_KEY, encodePolicy(policy), this.#standingHash(POLICY_KEY), done);
+  }
+
+  /** What an operator is to sign elsewhere for a policy. */
+  preparePolicy(policy: TrustPolicy): object {
+    return this.prepare(POLICY_KEY, encodePolicy(policy));
   }
 
   /** The class of agreement that the policy asks for under a key, where it does: that of the longest prefix. */

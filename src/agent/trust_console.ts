@@ -38,6 +38,8 @@ export type TrustRequest =
     readonly vouched: readonly string[];
     readonly classes: ReadonlyMap<string, string>;
     readonly dryRun?: boolean;
+    /** Only say what is to be signed: it is sent back with `access-submit`. */
+    readonly prepare?: boolean;
   }
   | { readonly verb: "evidence-list" }
   | { readonly verb: "evidence-verify"; readonly hash?: string };
@@ -99,7 +101,9 @@ export interface TrustConsoleHost {
   standing(nodeId: string): Standing;
   may(nodeId: string, action: TrustAction): TrustVerdict;
   check(proof: Uint8Array): ProofVerdict;
-  /** Has a policy agreed on. */
+  /** What an operator is to sign elsewhere for a policy. */
+  preparePolicy(policy: TrustPolicy): object;
+  /** Has a policy agreed on; an operator's key of this node signs it. @throws {Refusal} */
   setPolicy(policy: TrustPolicy, done: (result: { readonly ok: boolean; readonly code: string }) => void): void;
 }
 
@@ -238,6 +242,7 @@ export class TrustConsole {
     }
     const changes = this.#changes(policy);
     if (request.dryRun) return { ...this.#policy(policy), changes, set: false };
+    if (request.prepare) return host.preparePolicy(policy);
     host.setPolicy(policy, ({ ok, code }) => {
       ctx.audit("trust-policy", ctx.state.nodeId, ok ? `set: ${changes.length} changes` : `not set: ${code}`);
       ctx.emit({

@@ -21,6 +21,7 @@ export const TRUST_READERS: { readonly [V in TrustRequest["verb"]]: Reader<unkno
     vouched: array(node, VOUCHED_MAX),
     classes: dictionary(text(16), 32),
     dryRun: optional(bool),
+    prepare: optional(bool),
   }),
   "evidence-list": record({}),
   "evidence-verify": record({ hash: optional(text(32, /^[0-9a-f]{4,32}$/)) }),

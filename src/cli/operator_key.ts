@@ -4,12 +4,18 @@
  * @module
  */
 
+import type { Command } from "commander";
 import { resolve } from "node:path";
-import { equalBytes, fromBase64Url, fromHex } from "../core/bytes.ts";
+import { changeMessage, decodeChange, policyChange } from "../access/change.ts";
+import { equalBytes, fromBase64Url, fromHex, toBase64Url } from "../core/bytes.ts";
+import { WireError } from "../core/codec.ts";
 import { keyPairFromSeed, signBytes } from "../core/crypto.ts";
+import { badAnswer, fields } from "./answers.ts";
+import type { ControlClient } from "./client.ts";
 import type { Context } from "./context.ts";
 import { CliError, EXIT, usageError } from "./exit.ts";
 import { readText } from "./files.ts";
+import { hexField } from "./session_file.ts";
 import { keyOfBlob, SshAgent, SshFormatError } from "./ssh_agent.ts";
 
 /** What signs for an operator. */
@@ -125,4 +131,53 @@ export function parsePublicKey(written: string): Uint8Array {
     'Cannot read the public key: wanted a line such as "ssh-ed25519 AAAA… name", or 64 hexadecimal digits',
     "It is the file FILE.pub that mycelium operator keygen made, or a line of: ssh-add -L",
   );
+}
+
+/** Flags that name a key, added to a command. */
+export function keyFlags(command: Command): Command {
+  return command.option("--key <file>", "file with the operator key, of mode 0600")
+    .option("--ssh-agent [name]", "a key in the SSH agent: by its comment or its .pub file, or the only one there");
+}
+
+/**
+ * Changes the policy: signed here where a key is named, else by the key that the node holds.
+ *
+ * What comes back to be signed is read and compared with what was asked for: a node must not get another signature.
+ */
+export async function changePolicy(
+  context: Context,
+  client: ControlClient,
+  request: { readonly verb: string; readonly [field: string]: unknown },
+  wanted: { readonly key: string; readonly flags: KeyFlags; readonly fits: (value: Uint8Array | undefined) => boolean },
+): Promise<unknown> {
+  const { key, flags, fits } = wanted;
+  if (flags.key === undefined && flags.sshAgent === undefined) return await client.control(request);
+  const signer = await operatorSigner(context, flags);
+  const asked = fields(await client.control({ ...request, prepare: true }));
+  const payload = typeof asked.change === "string" ? fromBase64Url(asked.change) : undefined;
+  const value = typeof asked.value === "string" ? fromBase64Url(asked.value) : undefined;
+  const networkId = hexField(asked.networkId, 32);
+  if (!payload || !networkId) throw badAnswer();
+  let same = false;
+  try {
+    const change = decodeChange(payload);
+    same = change.key === key && equalBytes(change.valueHash, policyChange(key, value, 0).valueHash) && fits(value);
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
+  }
+  if (!same) {
+    throw new CliError("The agent wants something else signed than what was asked for", {
+      code: "tampered",
+      cure: "Do not trust this node: ask another one",
+      exitCode: EXIT.refused,
+    });
+  }
+  const signature = await signer.sign(changeMessage(payload, networkId));
+  return await client.control({
+    verb: "access-submit",
+    change: asked.change,
+    ...(value ? { value: asked.value } : {}),
+    signer: toBase64Url(signer.publicKey),
+    signature: toBase64Url(signature),
+  });
 }

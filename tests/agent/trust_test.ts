@@ -241,7 +241,19 @@ Deno.test("[2.3b] trust: a policy is agreed on, tried first, and counts on every
     ["voter3", "place/standard", false],
   ]);
   assert.ok(hosts.every((one) => !trust(net, one).policySet));
-  assert.equal(world.ask<Answer>(b, { verb: "trust-policy-set", ...policy }).set, true);
+  // An issuer, or all of them, set no policy: a person has to sign it, and the founder's node holds such a key.
+  const unsigned = world.control(b, { verb: "trust-policy-set", ...policy });
+  assert.equal(unsigned.ok ? "" : unsigned.error.code, "no-operator-key");
+  const prepared = world.ask<{ readonly value: string }>(b, { verb: "trust-policy-set", ...policy, prepare: true });
+  const forced = world.control(b, {
+    verb: "agreement-submit",
+    key: "agreed/policy",
+    value: prepared.value,
+    class: "critical",
+  });
+  assert.equal(forced.ok ? "" : forced.error.code, "rejected");
+  assert.ok(hosts.every((one) => !trust(net, one).policySet));
+  assert.equal(world.ask<Answer>(a, { verb: "trust-policy-set", ...policy }).set, true);
   until(net, "all follow", () => hosts.every((one) => row(net, one, a).denied.includes("place/standard")));
   // What seats go by is agreed with the scores.
   until(net, "an update tells of it", () => hosts.every((one) => trust(net, one).version === 1));

@@ -4,20 +4,18 @@ import { randomBytes } from "node:crypto";
 import type { Command } from "commander";
 import { resolve } from "node:path";
 import { equalBytes, fromBase64Url, toBase64Url, toHex, utf8 } from "../../core/bytes.ts";
-import { WireError } from "../../core/codec.ts";
 import { type BoundSubject, decodeBinding } from "../../access/bindings.ts";
-import { changeMessage, decodeChange, policyChange } from "../../access/change.ts";
 import { formatGrant } from "../../access/permission.ts";
 import { BINDING_PREFIX, ROLE_PREFIX } from "../../access/policy.ts";
 import { keyPairFromSeed } from "../../core/crypto.ts";
 import { loginMessage, SESSION_MS, SESSION_MS_MAX } from "../../access/sessions.ts";
 import { formatToken, makeToken, tokenHash } from "../../access/tokens.ts";
 import { decodeRole, GIVEN_ROLES } from "../../access/roles.ts";
-import type { ControlClient } from "../client.ts";
+import { badAnswer, fields } from "../answers.ts";
 import { type Context, durationFlag, type Register, resolveNode } from "../context.ts";
 import { CliError, EXIT, usageError } from "../exit.ts";
 import { readText } from "../files.ts";
-import { type KeyFlags, operatorSigner, parsePublicKey } from "../operator_key.ts";
+import { changePolicy, type KeyFlags, keyFlags, operatorSigner, parsePublicKey } from "../operator_key.ts";
 import { type Cell, duration, instant, safe } from "../output.ts";
 import { forgetSession, hexField, keepSession, writeSecret } from "../session_file.ts";
 import { formatPublicKey } from "../ssh_agent.ts";
@@ -36,12 +34,6 @@ export function registerAccess(program: Command, register: Register): void {
 const SIGNED =
   "The nodes agree on it, and want an operator's signature who may: on the founder the node signs, elsewhere " +
   "name your key with --key or --ssh-agent.";
-
-/** Flags that name a key, added to a command. */
-function keyFlags(command: Command): Command {
-  return command.option("--key <file>", "file with the operator key, of mode 0600")
-    .option("--ssh-agent [name]", "a key in the SSH agent: by its comment or its .pub file, or the only one there");
-}
 
 function registerSession(program: Command, register: Register): void {
   const login = keyFlags(
@@ -510,49 +502,6 @@ function registerTotp(program: Command, register: Register): void {
   });
 }
 
-/**
- * Changes the policy: signed here where a key is named, else by the key that the node holds.
- *
- * What comes back to be signed is read and compared with what was asked for: a node must not get another signature.
- */
-async function changePolicy(
-  context: Context,
-  client: ControlClient,
-  request: { readonly verb: string; readonly [field: string]: unknown },
-  wanted: { readonly key: string; readonly flags: KeyFlags; readonly fits: (value: Uint8Array | undefined) => boolean },
-): Promise<unknown> {
-  const { key, flags, fits } = wanted;
-  if (flags.key === undefined && flags.sshAgent === undefined) return await client.control(request);
-  const signer = await operatorSigner(context, flags);
-  const asked = fields(await client.control({ ...request, prepare: true }));
-  const payload = typeof asked.change === "string" ? fromBase64Url(asked.change) : undefined;
-  const value = typeof asked.value === "string" ? fromBase64Url(asked.value) : undefined;
-  const networkId = hexField(asked.networkId, 32);
-  if (!payload || !networkId) throw badAnswer();
-  let same = false;
-  try {
-    const change = decodeChange(payload);
-    same = change.key === key && equalBytes(change.valueHash, policyChange(key, value, 0).valueHash) && fits(value);
-  } catch (error) {
-    if (!(error instanceof WireError)) throw error;
-  }
-  if (!same) {
-    throw new CliError("The agent wants something else signed than what was asked for", {
-      code: "tampered",
-      cure: "Do not trust this node: ask another one",
-      exitCode: EXIT.refused,
-    });
-  }
-  const signature = await signer.sign(changeMessage(payload, networkId));
-  return await client.control({
-    verb: "access-submit",
-    change: asked.change,
-    ...(value ? { value: asked.value } : {}),
-    signer: toBase64Url(signer.publicKey),
-    signature: toBase64Url(signature),
-  });
-}
-
 /** Whether a value binds this subject to this role. */
 function binds(name: string, role: string, is: (subject: BoundSubject) => boolean) {
   return (value: Uint8Array | undefined): boolean => {
@@ -627,21 +576,10 @@ function said(context: Context, result: unknown, note: string): number {
   return EXIT.ok;
 }
 
-function fields(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Record<string, unknown> : {};
-}
-
 function rows(value: unknown): readonly Readonly<Record<string, unknown>>[] {
   return Array.isArray(value) ? value.map(fields) : [];
 }
 
 function list(value: unknown): string {
   return Array.isArray(value) && value.length > 0 ? safe(value.join(", ")) : "no role";
-}
-
-function badAnswer(): CliError {
-  return new CliError("Cannot read the agent's answer", {
-    code: "bad-answer",
-    cure: "The agent may be of another version: compare mycelium version and restart it",
-  });
 }

@@ -2,10 +2,13 @@
 
 import type { Command } from "commander";
 import type { PolicyRow, ProofRow, TrustDetail, TrustRow } from "../../agent/trust_console.ts";
+import { TRUST_POLICY_KEY } from "../../access/change.ts";
+import { decodePolicy } from "../../trust/policy.ts";
 import { NEUTRAL_PPM } from "../../trust/score.ts";
 import { parseYaml } from "../../edge/config.ts";
 import type { Context, Register } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
+import { changePolicy, type KeyFlags, keyFlags } from "../operator_key.ts";
 import { readText } from "../files.ts";
 import { byteSize, type Cell, instant, plural, safe } from "../output.ts";
 import { examples } from "./up.ts";
@@ -107,22 +110,23 @@ export function registerTrust(program: Command, register: Register): void {
   const set = policy.command("set").argument("<file>", "YAML or JSON, - for stdin").summary("have a policy agreed on")
     .description(
       "The file takes the place of the policy: what it leaves out is as built in. Keys: min (score by action, 400000 or 40%), " +
-        "vouched (nodes), classes (standard or critical, by key prefix).",
+        "vouched (nodes), classes (standard or critical, by key prefix). The nodes want an operator's signature who may: on " +
+        "the founder the node signs, elsewhere name your key with --key or --ssh-agent.",
     )
     .option("--dry-run", "only say what would change")
     .option("-y, --yes", "do not ask");
+  keyFlags(set);
   examples(set, [
     ["mycelium trust policy set policy.yaml --dry-run", ""],
     ["mycelium trust policy set policy.yaml --yes", ""],
   ]);
   register(set, async (context, args, command) => {
-    const flags = command.opts<{ dryRun?: boolean; yes?: boolean }>();
+    const flags = command.opts<KeyFlags & { dryRun?: boolean; yes?: boolean }>();
     const request = readPolicyFile(await readText(context, args[0]!), args[0]!);
     using client = await context.agent();
-    const ask = (dryRun: boolean) =>
-      client.control({ verb: "trust-policy-set", ...request, ...(dryRun ? { dryRun } : {}) }) as Promise<Policy>;
+    const wanted = { verb: "trust-policy-set", ...request } as const;
     const { out } = context;
-    const plan = await ask(true);
+    const plan = await client.control({ ...wanted, dryRun: true }) as Policy;
     if (flags.dryRun) {
       if (out.json) out.document(plan);
       else {
@@ -133,7 +137,11 @@ export function registerTrust(program: Command, register: Register): void {
     }
     if (!out.json) showChanges(context, plan);
     await context.confirm("Have this policy agreed on by the network?", flags.yes);
-    const done = await ask(false);
+    const done = await changePolicy(context, client, wanted, {
+      key: TRUST_POLICY_KEY,
+      flags,
+      fits: (value) => value !== undefined && isPolicy(value, request),
+    });
     if (out.json) out.document(done);
     else out.note("Agreed: the policy is in force");
     return EXIT.ok;
@@ -274,6 +282,15 @@ function showChanges(context: Context, { changes = [] }: Policy): void {
 }
 
 /** A policy file: reads what it says, the agent checks the rest. */
+/** Whether a record says what the file says; names of nodes only the agent can resolve, so these are counted. */
+function isPolicy(value: Uint8Array, wanted: ReturnType<typeof readPolicyFile>): boolean {
+  const { min, vouched, classes } = decodePolicy(value);
+  return vouched.length === wanted.vouched.length && min.size === Object.keys(wanted.min).length &&
+    [...min].every(([action, ppm]) => wanted.min[action] === ppm) &&
+    classes.length === Object.keys(wanted.classes).length &&
+    classes.every((one) => wanted.classes[one.prefix] === one.class);
+}
+
 function readPolicyFile(text: string, file: string): {
   readonly min: Readonly<Record<string, number>>;
   readonly vouched: readonly string[];
