@@ -54,7 +54,7 @@ Deno.test("[10.3a] checkers: a leader with much to do does not spin, a busy loop
   world.run(20_000);
   const leader = hosts.find((host) => host.view.primary?.role === "leader")!;
   // One at a time and each at another machine, so that nothing goes along with anything else.
-  for (let i = 0; i < 150; i++) {
+  for (let i = 0; i < 250; i++) {
     put(world, hosts[i % hosts.length]!, `v${i}`);
     world.run(20);
   }
