@@ -116,6 +116,8 @@ export class Agent {
   readonly #parts: readonly Part[];
   readonly #served: ReadonlyMap<string, Part>;
   readonly #answered: ReadonlyMap<string, Part>;
+  /** Datagrams of nodes that have not shown that they are members yet; the entry goes with the channel. */
+  readonly #early = new Map<string, readonly Uint8Array[]>();
   #startedMs = 0;
   /** When the channels of removed nodes close; the entry goes with the channel. */
   readonly #evictAtMs = new Map<string, number>();
@@ -134,6 +136,9 @@ export class Agent {
     this.#exchange = new Exchange(this.#ctx, (what) => this.#changed(what));
     this.#exchange.sessionUp = (nodeId) => {
       if (this.#partsStarted) { for (const part of this.#parts) part.sessionUp?.(nodeId); }
+      const early = this.#early.get(nodeId) ?? [];
+      this.#early.delete(nodeId);
+      for (const bytes of early) this.#datagram(nodeId, bytes);
     };
     this.#broadcast = new Broadcast(this.#ctx);
     this.#broadcast.handle("news", (from, body) => this.#exchange.hear(from, body) ? "accept" : "ignore");
@@ -620,6 +625,7 @@ export class Agent {
     const ctx = this.#ctx;
     const session = ctx.sessions.get(nodeId);
     ctx.sessions.delete(nodeId);
+    this.#early.delete(nodeId);
     this.#exchange.closed(nodeId);
     if (this.#partsStarted) { for (const part of this.#parts) part.sessionDown?.(nodeId, reason); }
     this.#links.closed(nodeId, session?.member ?? false);
@@ -700,7 +706,15 @@ export class Agent {
   /** Datagrams of members go to the part whose number stands first in them. */
   #datagram(from: string, bytes: Uint8Array): void {
     const ctx = this.#ctx;
-    if (!ctx.sessions.get(from)?.member || !this.#partsStarted || ctx.state.mode === "isolated") return;
+    const session = ctx.sessions.get(from);
+    if (!session || !this.#partsStarted || ctx.state.mode === "isolated") return;
+    if (!session.member) {
+      // It has seen this node's credential, and its own is on the way: a graft that was lost here would leave it with a
+      // link that nothing ever comes over.
+      const early = this.#early.get(from) ?? [];
+      if (early.length < LIMITS.earlyDatagramsMax) this.#early.set(from, [...early, bytes]);
+      return;
+    }
     const part = this.#parts.find((one) => one.datagramKind !== undefined && one.datagramKind === bytes[0]);
     try {
       if (!part?.datagram) return ctx.refuse("bad-datagram", from);
@@ -1138,6 +1152,7 @@ export class Agent {
     ctx.persist(keys.map((key) => [key, null]), () => ctx.emit({ type: "stop-network" }));
     state.forgetNetwork();
     ctx.sessions.clear();
+    this.#early.clear();
     ctx.forgetCalls();
     this.#joiner.feed({ type: "override", action: "reset", nowMs: ctx.nowMs });
   }

@@ -32,6 +32,8 @@ export const LIMITS = {
   membersMax: 10_000,
   /** News of alive, suspect and dead members in one datagram. */
   swimUpdatesPerMessageMax: 16,
+  /** Datagrams of one node that came before its credential, kept until that is here; more are dropped. */
+  earlyDatagramsMax: 8,
   /** News that waits to be passed on; the one passed on most often goes first. */
   swimQueueMax: 128,
   /** Nodes remembered as accusers of one member; further ones change nothing. */

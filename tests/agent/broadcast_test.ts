@@ -56,6 +56,21 @@ Deno.test("[3.3a] [3.3b] broadcast: news of one node is everywhere within a few 
   assert.equal(pushed, 0);
 });
 
+Deno.test("[3.3c] broadcast: both ends of a link count on it, however soon after the credential a graft came", () => {
+  for (const seed of [1, 2, 3]) {
+    const { hosts } = network(seed, 12);
+    const byId = new Map(hosts.map((host) => [host.nodeId, host]));
+    for (const host of hosts) {
+      for (const { topic, mesh } of host.view.gossip.topics) {
+        for (const other of mesh) {
+          const back = byId.get(other)!.view.gossip.topics.find((one) => one.topic === topic)!;
+          assert.ok(back.mesh.includes(host.nodeId), `seed ${seed}, ${topic}: ${host.name} has a link that ends nowhere`);
+        }
+      }
+    }
+  }
+});
+
 Deno.test("[3.3a] broadcast: with every fifth datagram lost, news hardly ever needs a digest", () => {
   const { net, hosts } = network(32, 10);
   net.world.lossPpm = 200_000;
