@@ -64,7 +64,10 @@ Deno.test("[3.3c] broadcast: both ends of a link count on it, however soon after
       for (const { topic, mesh } of host.view.gossip.topics) {
         for (const other of mesh) {
           const back = byId.get(other)!.view.gossip.topics.find((one) => one.topic === topic)!;
-          assert.ok(back.mesh.includes(host.nodeId), `seed ${seed}, ${topic}: ${host.name} has a link that ends nowhere`);
+          assert.ok(
+            back.mesh.includes(host.nodeId),
+            `seed ${seed}, ${topic}: ${host.name} has a link that ends nowhere`,
+          );
         }
       }
     }
