@@ -80,15 +80,21 @@ Deno.test("[3.2a] [3.2d] [3.2e] of several mirrors the newest counts; those that
     const all = (status: { seeds?: { sources: readonly SeedSourceStatus[] } }) => status.seeds?.sources ?? [];
     const status = await beta.until("all mirrors were asked", (one) => all(one).length === mirrors.length);
     const shown = all(status).map(({ state, seq, kind, reason }) => [state, seq, kind, reason.replace(/ .*/, "")]);
-    assert.deepEqual(shown, [
-      ["behind", old.seq, "full", "behind:"],
+    // Which of the two was read first, nobody knows: the lagging one is behind, or a rollback.
+    const [lagging, ...others] = shown;
+    const isBehind = lagging![3] === "behind:";
+    assert.deepEqual(
+      lagging,
+      isBehind ? ["behind", old.seq, "full", "behind:"] : ["behind", undefined, undefined, "rollback:"],
+    );
+    assert.deepEqual(others, [
       ["ok", fresh.seq, "full", ""],
       ["ok", master.seq, "master", ""],
       ["failed", undefined, undefined, "tampered:"],
       ["failed", undefined, undefined, "foreign:"],
       ["failed", undefined, undefined, "the"],
     ]);
-    assert.ok(all(status)[0]!.reason.includes(`${good.url} has ${fresh.seq}`));
+    if (isBehind) assert.ok(all(status)[0]!.reason.includes(`${good.url} has ${fresh.seq}`));
     assert.equal(all(status)[1]!.signer, alphaId);
     const greeting = await beta.ask<{ tier: string }>({ verb: "spore-show", key: "app/greeting" });
     assert.ok(["seed", "primary"].includes(greeting.tier), greeting.tier);
