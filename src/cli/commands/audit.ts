@@ -363,7 +363,8 @@ function lineOf(entry: AuditEntry): string {
   );
 }
 
-/** Node ids in a table by their ends. */
+/** Node ids in a table by their ends, keys of operators by their beginnings. */
 function shorten(text: string): string {
-  return text.replace(/12D3KooW[1-9A-HJ-NP-Za-km-z]{36}([1-9A-HJ-NP-Za-km-z]{8})/g, "…$1");
+  return text.replace(/12D3KooW[1-9A-HJ-NP-Za-km-z]{36}([1-9A-HJ-NP-Za-km-z]{8})/g, "…$1")
+    .replace(/\b(operator:[0-9a-f]{8})[0-9a-f]{56}\b/g, "$1…");
 }
