@@ -284,7 +284,7 @@ Deno.test("[10.1b] Consensus: decisions of others, however many and however long
   assert.equal(answer(certificate(half + 2, 9_000), 2_001), "persist");
 });
 
-Deno.test("[4.4a] [4.4d] Consensus: standard asks a drawn committee, critical all voters", () => {
+Deno.test("[4.3e] [4.4a] [4.4d] Consensus: standard asks a drawn committee, critical all voters", () => {
   const parties = (of: OperationClass) => {
     const net = new Net(13);
     for (const core of net.cores.values()) core.step({ type: "committee", nowMs: net.nowMs, size: 7 });

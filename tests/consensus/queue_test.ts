@@ -84,7 +84,7 @@ Deno.test("[4.1c] [10.1b] OperationQueue gives each operation once, or says that
 
 const GOOD = { voters: 100, healthyPpm: 1_000_000, rttMs: 10, churnPpm: 0, faultPpm: 0 };
 
-Deno.test("[10.1b] committeeSize(): 3f + 1, within its bounds, more for faults, silence and churn, fewer on slow networks", () => {
+Deno.test("[4.3a] [10.1b] committeeSize(): 3f + 1, within its bounds, more for faults, silence and churn, fewer on slow networks", () => {
   assert.equal(committeeSize(GOOD), 16);
   assert.equal(committeeSize({ ...GOOD, faultPpm: 100_000 }), 31);
   assert.ok(committeeSize({ ...GOOD, healthyPpm: 700_000 }) > 16);
