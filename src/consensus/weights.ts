@@ -84,9 +84,9 @@ export function freezeTable(
   const equal = capped.every((one) => one === capped[0]);
   const total = capped.reduce((sum, one) => sum + one, 0);
   // BigInt: parts per million of a hundred voters times seats stay small, but a caller's integers need not be ppm.
-  const seats = equal
-    ? capped.map(() => 1)
-    : capWeights(capped.map((one) => Number(BigInt(one) * BigInt(SEATS_MAX) / BigInt(total))));
+  const shares = capped.map((one) => Number(BigInt(one) * BigInt(SEATS_MAX) / BigInt(total)));
+  // More voters than seats that weigh almost the same: none of them comes to one.
+  const seats = equal || shares.every((one) => one === 0) ? capped.map(() => 1) : capWeights(shares);
   const voters = sorted.map(({ id, publicKey }, i) => ({ id, publicKey, seats: seats[i]! }))
     .filter((one) => one.seats > 0)
     .sort((a, b) => a.id < b.id ? -1 : 1);

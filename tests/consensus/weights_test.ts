@@ -15,6 +15,7 @@ import {
   tableValue,
   toleratedFaults,
   totalSeats,
+  VOTERS_MAX,
 } from "../../src/consensus/weights.ts";
 import { NETWORK, tableOf, testVoters } from "./kit.ts";
 
@@ -74,6 +75,17 @@ Deno.test("tolerated faults: none of one, two and three voters, then one of ever
   assert.deepEqual(faults, [0, 0, 0, 1, 1, 2, 2, 3, 4, 5]);
   // The heaviest count: two of these together have a third.
   assert.equal(toleratedFaults(tableOf(testVoters(7), [300, 300, 100, 100, 100, 100, 100])), 1);
+});
+
+Deno.test("freezeTable(): more voters than seats that weigh almost the same have one each", () => {
+  const weights = Array.from({ length: VOTERS_MAX }, (_, i) => ({
+    id: `n${1_000 + i}`,
+    publicKey: new Uint8Array(32).fill(i),
+    weightPpm: 500_000 + i,
+  }));
+  const table = freezeTable({ epoch: 1, seed: new Uint8Array(32), weights });
+  assert.equal(table.voters.length, VOTERS_MAX);
+  assert.ok(table.voters.every((one) => one.seats === 1));
 });
 
 Deno.test("drawCommittee(): the same draw gives the same committee; who weighs more is drawn more often; none twice", () => {
