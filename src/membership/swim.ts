@@ -248,7 +248,10 @@ export class Swim {
     this.#members = members;
     for (const node of this.#nodes.values()) {
       node.watched = watched.has(node.id);
-      if (members.has(node.id)) continue;
+      if (members.has(node.id)) {
+        this.#letGo(node);
+        continue;
+      }
       if (node.state === "dead") this.#deadCount--;
       this.#nodes.delete(node.id);
       this.#busy.delete(node);
@@ -290,10 +293,21 @@ export class Swim {
     if (node.state === "dead") return;
     if (hint === "none") {
       this.#expect(node, FIRST_LOOK_MS);
-      return;
+      return this.#letGo(node);
     }
     this.#suspect(node, "its channel has closed");
     this.#probe(node);
+  }
+
+  /**
+   * Beyond the full mesh: nothing is expected any more of one that this node neither has nor wants a channel to. Its
+   * silence here says nothing, and no answer could end a suspicion; those that look after it say when it dies.
+   */
+  #letGo(node: Node): void {
+    if (node.channel || node.watched || node.hint !== "none") return;
+    node.expectedMs = Infinity;
+    this.#probes.delete(node.id);
+    if (node.state === "suspect") this.#alive(node, "others look after it");
   }
 
   /** Something is to come from a node within a time. */

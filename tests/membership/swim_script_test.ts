@@ -31,7 +31,8 @@ class Node {
       }
       case "view": {
         const members = new Set(words(command.text("members")));
-        return this.#step({ type: "view", nowMs, members, watched: members });
+        const watched = new Set(words(command.text("watched", [...members].join(","))));
+        return this.#step({ type: "view", nowMs, members, watched });
       }
       case "up":
         return words(command.text("node")).flatMap((id) => this.#step({ type: "channel-up", nowMs, id }));
