@@ -686,7 +686,8 @@ export function milder(a: Response, b: Response): Response {
   return RESPONSES.indexOf(a) <= RESPONSES.indexOf(b) ? a : b;
 }
 
-function fits(pattern: string, kind: string): boolean {
+/** Whether a kind of event is one that a rule names. */
+export function fits(pattern: string, kind: string): boolean {
   return pattern.endsWith("*") ? kind.startsWith(pattern.slice(0, -1)) : kind === pattern;
 }
 

@@ -821,6 +821,8 @@ export class Agent {
   #exec(event: AgentEvent & { readonly type: "inbound" }): void {
     const ctx = this.#ctx;
     const genesis = ctx.state.network?.genesis?.record;
+    const member = ctx.sessions.get(event.peer.nodeId)?.member ?? false;
+    this.#incidents.admit(event.peer, member, event.method);
     this.#admit(event.peer.nodeId, false, event.method);
     if (!genesis) {
       return ctx.emit({
@@ -842,7 +844,7 @@ export class Agent {
       ctx.refuse(reason, event.peer.remoteAddress);
       // What the operator did not sign anybody can send: it is counted, and worth no entry on disk.
       const signed = reason !== "command-forged" && reason !== "command-not-operator";
-      if (signed) ctx.audit("command-refused", event.peer.nodeId, reason);
+      if (signed) ctx.auditBounded("command-refused", event.peer.nodeId, reason);
       return ctx.emit({
         type: "reply-error",
         inboundId: event.inboundId,

@@ -52,6 +52,9 @@ const ENTRANCES: { readonly [K in Subject["kind"]]: string } = {
   anyone: "http",
 };
 
+/** Entries of one action that others can bring about without end, in a minute. */
+export const AUDITED_MAX = 30;
+
 /** Actions that did not come to pass. */
 const REFUSED = /-(refused|denied|replayed|wrong)$|^(denied|locked-out)$/;
 
@@ -74,6 +77,8 @@ export class Context {
     proved(nodeId: string, what: string): void;
   } | undefined;
   #nextId = 1;
+  /** Entries of the running minute by action, of those that are bounded. */
+  readonly #audited = new Map<string, { readonly sinceMs: number; count: number }>();
   readonly #calls = new Map<number, (result: CallResult) => void>();
   readonly #dials = new Map<number, (result: { readonly ok: true; readonly nodeId: string } | CallFailure) => void>();
   #wakeAtMs: number | undefined;
@@ -207,6 +212,25 @@ export class Context {
     const outcome = REFUSED.test(action) ? "refused" : "ok";
     this.emit({ type: "audit", action, by: who, detail, entrance: ENTRANCES[kind], outcome, ...more });
     this.watch?.audited(action, who, more.target ?? "");
+  }
+
+  /**
+   * As {@linkcode Context.audit}, of what others can bring about without end: an entry costs a sync of the disk, and pushes
+   * the oldest ones out of the log. Beyond {@linkcode AUDITED_MAX} of one action in a minute only the rules are told.
+   */
+  auditBounded(
+    action: string,
+    by: string,
+    detail: string,
+    more: Pick<AuditEvent, "target" | "outcome" | "entrance"> = {},
+  ): void {
+    const known = this.#audited.get(action);
+    const minute = known && Math.abs(this.nowMs - known.sinceMs) <= 60_000 ? known : { sinceMs: this.nowMs, count: 0 };
+    this.#audited.set(action, minute);
+    minute.count += 1;
+    if (minute.count < AUDITED_MAX) this.audit(action, by, detail, more);
+    else if (minute.count > AUDITED_MAX) this.watch?.audited(action, by, more.target ?? "");
+    else this.audit(action, by, `${detail}; more in this minute are only counted`, more);
   }
 
   /** Counts a refusal. @param from Node or address that asked. */

@@ -13,6 +13,7 @@
 
 import {
   CROWD,
+  fits,
   type Incident,
   type IncidentEffect,
   Incidents,
@@ -76,8 +77,6 @@ const VITAL: ReadonlySet<string> = new Set([
 /** Refusals of one kind from one subject are written down once in this time, with their number at its end. */
 const REFUSAL_MS = 10 * 60_000;
 const REFUSALS_MAX = 256;
-/** Entries about refusals in a minute. */
-const REFUSAL_ENTRIES_MAX = 30;
 
 /** An address is blamed for what so many nodes behind it would be blamed for. */
 const ADDRESS_FACTOR = 4;
@@ -109,7 +108,6 @@ export class IncidentKeeper implements Part {
   readonly #opened = new Map<string, number>();
   /** Measures in force by subject; those whose time is over are told apart where they are used. */
   #active: ReadonlyMap<string, readonly (Measure & { readonly rule: string })[]> = new Map();
-  #entries = { sinceMs: 0, count: 0 };
   #throttled = 0;
   #lastMs: number | undefined;
   /** When the rules want to be asked again; they are asked for it only when something has changed. */
@@ -292,7 +290,6 @@ export class IncidentKeeper implements Part {
     this.#carryOut(this.incidents.clockSetBack(nowMs));
     this.#buckets.clear();
     for (const one of this.#refusals.values()) one.sinceMs = Math.min(one.sinceMs, nowMs);
-    this.#entries = { sinceMs: nowMs, count: 0 };
     this.observe("clock:back", this.#ctx.state.nodeId, "");
   }
 
@@ -496,20 +493,15 @@ export class IncidentKeeper implements Part {
       this.#sum(one);
     }
     this.#refusals.set(key, { sinceMs: nowMs, count: 0, reason, subject });
-    this.#entry(reason, subject, reason);
+    this.#entry(subject, reason);
   }
 
   #sum(one: { readonly count: number; readonly reason: string; readonly subject: string }): void {
-    if (one.count > 0) this.#entry(one.reason, one.subject, `${one.reason}, ${one.count} times more`);
+    if (one.count > 0) this.#entry(one.subject, `${one.reason}, ${one.count} times more`);
   }
 
-  #entry(_reason: string, subject: string, detail: string): void {
-    const { nowMs } = this.#ctx;
-    if (Math.abs(nowMs - this.#entries.sinceMs) > 60_000) this.#entries = { sinceMs: nowMs, count: 0 };
-    this.#entries.count += 1;
-    if (this.#entries.count > REFUSAL_ENTRIES_MAX) return;
-    const more = this.#entries.count === REFUSAL_ENTRIES_MAX ? "; more in this minute are only counted" : "";
-    this.#ctx.audit("refused", subject, detail + more, { outcome: "refused", entrance: "rpc" });
+  #entry(subject: string, detail: string): void {
+    this.#ctx.auditBounded("refused", subject, detail, { outcome: "refused", entrance: "rpc" });
   }
 
   #take(subject: string, rate: { readonly burst: number; readonly everyMs: number }): boolean {
@@ -580,10 +572,6 @@ export class IncidentKeeper implements Part {
     const rules = this.incidents.rules.filter((one) => one.enabled);
     this.#looked = [...new Set(rules.flatMap((one) => one.kinds))];
   }
-}
-
-function fits(pattern: string, kind: string): boolean {
-  return pattern.endsWith("*") ? kind.startsWith(pattern.slice(0, -1)) : kind === pattern;
 }
 
 /** The host of a multiaddr or of `host:port`; `undefined` where the text is neither. */

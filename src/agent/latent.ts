@@ -524,7 +524,7 @@ export class Latent implements Part {
     if (known) return;
     this.#conductOf(pair.author).equivocated += 1;
     this.#refuse("spore-equivocation", pair.author);
-    this.ctx.audit("spore-equivocation", pair.author, `two words under "${pair.key}", number ${pair.seq}`);
+    this.ctx.auditBounded("spore-equivocation", pair.author, `two words under "${pair.key}", number ${pair.seq}`);
     if (this.#evidence.length >= LIMITS.sporeEvidenceMax) return;
     this.#evidence.push(pair);
     this.ctx.persist([evidencePut(pair)]);

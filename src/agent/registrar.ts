@@ -53,8 +53,6 @@ const CHALLENGE_MS = 60_000;
 const CHALLENGES_PER_PEER_MAX = 4;
 /** A machine that waits for an operator is forgotten after a week; it asks again while it is there. */
 const PENDING_MS = 7 * 86_400_000;
-/** Refusals of invite holders that are written down in a minute. */
-const REFUSALS_AUDITED_MAX = 30;
 /** How long an invite that has run out is still listed. */
 const OLD_INVITE_MS = 30 * 86_400_000;
 /** Rows of members that a newcomer gets at once; the rest follows by digest. */
@@ -93,8 +91,6 @@ export class Registrar {
   readonly #challenges = new Map<string, Challenge>();
   #renewRetryMs = 0;
   #pruneMs = 0;
-  /** Refusals that were written down in this minute. */
-  #refusals = { sinceMs: 0, count: 0 };
 
   constructor(readonly ctx: Context, readonly exchange: Exchange) {
     exchange.renew = (nodeId) => {
@@ -205,16 +201,8 @@ export class Registrar {
     return {};
   }
 
-  /** Writes a refusal down. An entry costs a sync of the disk: who holds an invite must not buy thousands of them. */
-  #auditRefusal(peer: PeerView, error: Refusal): void {
-    const { ctx } = this;
-    if (Math.abs(ctx.nowMs - this.#refusals.sinceMs) > 60_000) this.#refusals = { sinceMs: ctx.nowMs, count: 0 };
-    this.#refusals.count += 1;
-    if (this.#refusals.count < REFUSALS_AUDITED_MAX) {
-      ctx.audit("join-refused", peer.nodeId, `${error.code}: ${error.message}`);
-    } else if (this.#refusals.count === REFUSALS_AUDITED_MAX) {
-      ctx.audit("join-refused", peer.nodeId, `${error.code}: ${error.message}; more in this minute are only counted`);
-    }
+  #auditRefusal(peer: PeerView, { code, message }: Refusal): void {
+    this.ctx.auditBounded("join-refused", peer.nodeId, `${code}: ${message}`);
   }
 
   /** Decides about a registration whose proofs are valid. */

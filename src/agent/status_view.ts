@@ -337,9 +337,12 @@ function membership(input: StatusInput): ComponentStatus {
       ctx.state.members.observation(one.nodeId).state === "dead" && !one.record.left &&
       !ctx.state.revocations.get("node", one.publicKey) && one.nodeId !== ctx.state.nodeId
     );
-    return dead.length === 0
-      ? { name, health: "ok", reason: "", sinceMs }
-      : { name, health: "degraded", reason: `${dead.length} members are not reachable`, sinceMs };
+    return dead.length === 0 ? { name, health: "ok", reason: "", sinceMs } : {
+      name,
+      health: "degraded",
+      reason: dead.length === 1 ? "1 member is not reachable" : `${dead.length} members are not reachable`,
+      sinceMs,
+    };
   }
   const reason = machine.stage === "isolated" && ctx.state.network?.credential
     ? "no other member is reachable"

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { utf8 } from "../../src/core/bytes.ts";
 import { type CborValue, decodeCbor, encodeCbor } from "../../src/core/codec.ts";
 import { type KeyPair, keyPairFromSeed, sha256 } from "../../src/core/crypto.ts";
+import { AUDITED_MAX } from "../../src/agent/context.ts";
 import { COMMAND_VERBS, commandBody, sealCommand, type SignedCommand } from "../../src/agent/commands.ts";
 import { sealAssignment } from "../../src/spore/profile.ts";
 import type { Host } from "../sim/world.ts";
@@ -48,6 +49,31 @@ Deno.test("[1.4d] a command of the operator is run, audited, and counts once, al
   net.world.restart(beta);
   net.verified(beta);
   assert.equal(outcome(net.world.callAs(stranger, beta, "exec", body)), "command-replayed");
+});
+
+Deno.test("[2.4d] who holds one signed command cannot fill the audit log with it, and is held up for sending it again", () => {
+  const { net, beta, stranger } = netWithStranger(11);
+  const other = command(net, net.founder);
+  const refusals = () => beta.audits.filter((one) => one.action === "command-refused");
+  for (let i = 0; i < 200; i++) {
+    assert.equal(outcome(net.world.callAs(stranger, beta, "exec", other)), "command-other-node");
+  }
+  assert.equal(refusals().length, AUDITED_MAX);
+  assert.match(refusals().at(-1)!.detail, /more in this minute are only counted/);
+  assert.equal(beta.refused.get("command-other-node"), 200);
+  net.world.run(61_000);
+  net.world.callAs(stranger, beta, "exec", other);
+  assert.equal(refusals().length, AUDITED_MAX + 1, "the next minute has entries of its own");
+  const body = command(net, beta);
+  const answers = Array.from({ length: 10 }, () => {
+    net.world.run(50);
+    return outcome(net.world.callAs(stranger, beta, "exec", body));
+  });
+  assert.equal(answers[1], "command-replayed");
+  assert.equal(answers.at(-1), "throttled");
+  const phone = net.world.addPuppet("phone", keyOf("phone"));
+  const answer = net.world.callAs(phone, beta, "exec", command(net, beta));
+  assert.ok(answer.ok && "command" in answer, "who carries a good one is not held up for others");
 });
 
 Deno.test("[1.4d] forged, of somebody else, for another node, expired, too far ahead: refused by name and counted", () => {
