@@ -10,7 +10,7 @@ import { bytes, type CborValue, decodeAs, encodeCbor, record, text, uint, WireEr
 import { sha256 } from "../core/crypto.ts";
 import { type Envelope, openEnvelope, signedMessage } from "../core/envelope.ts";
 import { decodeBinding } from "./bindings.ts";
-import { decide, type Subject } from "./decide.ts";
+import { decide, type Need, type Subject } from "./decide.ts";
 import { type AccessPolicy, BINDING_PREFIX, ROLE_PREFIX } from "./policy.ts";
 import { decodeRole } from "./roles.ts";
 
@@ -121,8 +121,12 @@ export function judgeChange(
 export function maySign(key: string, record: string, policy: AccessPolicy, nowMs: number): boolean {
   // The signature is over exactly this change: it counts as a second factor that is shown with it.
   const subject: Subject = { kind: "operator", id: key, name: "", secondFactor: "fresh" };
-  const permission = record === TRUST_POLICY_KEY ? "policy.write" : "access.write";
-  return decide(subject, { permission, danger: true }, policy, nowMs).ok;
+  return decide(subject, changeNeed(record), policy, nowMs).ok;
+}
+
+/** What a change of a record needs. */
+export function changeNeed(record: string): Need {
+  return { permission: record === TRUST_POLICY_KEY ? "policy.write" : "access.write", danger: true };
 }
 
 /** Whether a record of the policy reads as one. */

@@ -7,8 +7,10 @@
  * @module
  */
 
+import { changeNeed, decodeChange } from "../access/change.ts";
 import type { Need } from "../access/decide.ts";
 import type { Permission } from "../access/permission.ts";
+import { WireError } from "../core/codec.ts";
 import type { CommandVerb } from "./commands.ts";
 import type { ControlRequest } from "./control.ts";
 
@@ -86,9 +88,17 @@ export function commandNeed(command: CommandVerb, node: string): Need {
 
 /** What a wish for a decision needs: what rules the network is for those who may rule it, however it is written. */
 function submitNeed(key: string): Need {
-  if (!key.startsWith("agreed/")) return { permission: "agreement.submit", resource: key };
-  if (key === "agreed/policy") return danger("policy.write");
-  return danger("access.write");
+  return key.startsWith("agreed/") ? changeNeed(key) : { permission: "agreement.submit", resource: key };
+}
+
+/** What a change that was signed elsewhere needs: what its record does, whoever signed it. */
+function signedNeed(change: Uint8Array): Need {
+  try {
+    return changeNeed(decodeChange(change).key);
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
+    return danger("access.write");
+  }
 }
 
 /** What the agent's verbs need. */
@@ -156,7 +166,7 @@ export const CONTROL_NEEDS: {
   "role-delete": dangerUnlessPrepared,
   "role-bind": dangerUnlessPrepared,
   "role-unbind": dangerUnlessPrepared,
-  "access-submit": danger("access.write"),
+  "access-submit": (request) => signedNeed(request.change),
   "binding-list": need("access.read"),
   "audit-heads": need("audit.read"),
   "incident-list": need("incident.read"),
@@ -175,7 +185,7 @@ export const CONTROL_NEEDS: {
   "trust-list": need("trust.read"),
   "trust-show": need("trust.read"),
   "trust-policy-show": need("trust.read"),
-  "trust-policy-set": dangerUnlessDry("policy.write"),
+  "trust-policy-set": (request) => request.prepare ? need("policy.write") : dangerUnlessDry("policy.write")(request),
   "evidence-list": need("trust.read"),
   "evidence-verify": need("trust.read"),
 };

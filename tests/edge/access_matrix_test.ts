@@ -12,6 +12,7 @@ import { hashParts, keyPairFromSeed, signBytes } from "../../src/core/crypto.ts"
 import { utf8 } from "../../src/core/bytes.ts";
 import { seededRng } from "../../src/core/rng.ts";
 import { encodeBinding } from "../../src/access/bindings.ts";
+import { encodeChange, policyChange, TRUST_POLICY_KEY } from "../../src/access/change.ts";
 import type { Need, Subject } from "../../src/access/decide.ts";
 import { parseGrant } from "../../src/access/permission.ts";
 import { BINDING_PREFIX, ROLE_PREFIX } from "../../src/access/policy.ts";
@@ -19,7 +20,14 @@ import { encodeRole } from "../../src/access/roles.ts";
 import { loginMessage } from "../../src/access/sessions.ts";
 import { Agent } from "../../src/agent/agent.ts";
 import { ANYONE, LOCAL, READER, SELF } from "../../src/agent/access.ts";
-import { CONTROL_NEEDS, EDGE_NEEDS, type Method, METHOD_NEEDS, ROUTE_NEEDS } from "../../src/agent/access_table.ts";
+import {
+  CONTROL_NEEDS,
+  controlNeed,
+  EDGE_NEEDS,
+  type Method,
+  METHOD_NEEDS,
+  ROUTE_NEEDS,
+} from "../../src/agent/access_table.ts";
 import { COMMAND_VERBS, commandBody, type CommandVerb, sealCommand } from "../../src/agent/commands.ts";
 import { type ControlRequest, readControlRequest } from "../../src/agent/control.ts";
 import type { AgentEffect } from "../../src/agent/effects.ts";
@@ -221,6 +229,28 @@ Deno.test("[2.4b] a verb, a command, a path or a method without a row does not c
   assert.ok([lessVerbs, lessEdge, lessRoutes, method, need].length === 5, "what is shown is that the file compiles");
 });
 
+Deno.test("[2.4b] a change that was signed elsewhere needs what its record does", () => {
+  const needOf = (change: Uint8Array) =>
+    controlNeed({ verb: "access-submit", change, signer: new Uint8Array(32), signature: new Uint8Array(64) });
+  for (
+    const [key, permission] of [
+      [TRUST_POLICY_KEY, "policy.write"],
+      [`${ROLE_PREFIX}x`, "access.write"],
+      [`${BINDING_PREFIX}x`, "access.write"],
+    ] as const
+  ) {
+    const need = { permission, danger: true };
+    assert.deepEqual(needOf(encodeChange(policyChange(key, utf8("x"), 0))), need, key);
+    assert.deepEqual(controlNeed({ verb: "agreement-submit", key }), need, key);
+  }
+  assert.deepEqual(needOf(utf8("nonsense")), { permission: "access.write", danger: true });
+  // What is only prepared changes nothing: with a second factor, one code is enough for both requests.
+  const set = { verb: "trust-policy-set", min: new Map(), vouched: [], classes: new Map() } as const;
+  assert.deepEqual(controlNeed({ ...set, prepare: true }), { permission: "policy.write" });
+  assert.deepEqual(controlNeed({ ...set, dryRun: true }), { permission: "policy.write" });
+  assert.deepEqual(controlNeed(set), { permission: "policy.write", danger: true });
+});
+
 Deno.test("[2.4a] [2.4b] [2.4c] every verb × every role, over the unix socket and over HTTP", async () => {
   const dir = Deno.makeTempDirSync({ prefix: "matrix-" });
   try {
@@ -287,6 +317,10 @@ Deno.test("[2.4a] [2.4b] [2.4c] every verb × every role, over the unix socket a
           asked++;
         }
       }
+    }
+    // Another spelling of a path is another path: what is asked about is what is answered.
+    for (const path of ["/%73pores", "/%6Cogs", "/spores/", "//spores"]) {
+      assert.equal((await send(node, "tcp", { method: "GET", path }, shows.t)).status, 404, path);
     }
     assert.deepEqual(wrong, []);
     assert.ok(asked > 1_000, `${asked} requests`);

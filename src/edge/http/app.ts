@@ -100,7 +100,8 @@ const SPORES_PAGE = 1_000;
 const FAST_URLS_MAX = 8;
 
 class App implements HttpApp {
-  readonly #hono = new Hono();
+  /** Routed by the path as it was sent, which is the one that was asked about: `/%73pores` is nothing. */
+  readonly #hono = new Hono({ getPath: (request) => new URL(request.url).pathname });
   readonly #view: StatusView;
   readonly #source: StatusSource;
   readonly #hub: EventHub;
