@@ -148,7 +148,12 @@ export async function changePolicy(
   context: Context,
   client: ControlClient,
   request: { readonly verb: string; readonly [field: string]: unknown },
-  wanted: { readonly key: string; readonly flags: KeyFlags; readonly fits: (value: Uint8Array | undefined) => boolean },
+  wanted: {
+    readonly key: string;
+    readonly flags: KeyFlags;
+    /** `issuedMs`: date of the change, which voters hold against their clocks. */
+    readonly fits: (value: Uint8Array | undefined, issuedMs: number) => boolean;
+  },
 ): Promise<unknown> {
   const { key, flags, fits } = wanted;
   if (flags.key === undefined && flags.sshAgent === undefined) return await client.control(request);
@@ -161,7 +166,8 @@ export async function changePolicy(
   let same = false;
   try {
     const change = decodeChange(payload);
-    same = change.key === key && equalBytes(change.valueHash, policyChange(key, value, 0).valueHash) && fits(value);
+    same = change.key === key && equalBytes(change.valueHash, policyChange(key, value, 0).valueHash) &&
+      fits(value, change.issuedMs);
   } catch (error) {
     if (!(error instanceof WireError)) throw error;
   }

@@ -286,6 +286,22 @@ Deno.test("[2.4b] roles are of the whole network: given on one node, they count 
   assert.equal(vain.code, 4, vain.stderr);
   const good = await cli(["operator", "add", "guest", "guest.pub", "--role", "viewer", "--key", "founder.key"]);
   assert.equal(good.code, 0, good.stderr);
+  // So it is with the policy of trust.
+  Deno.writeTextFileSync(join(two.path, "policy.yaml"), "min: {relay: 45%}\nvouched: [beta, beta]\n");
+  const policy = ["trust", "policy", "set", "policy.yaml", "--yes"];
+  const unsigned = await cli(policy);
+  assert.equal(unsigned.code, 4, unsigned.stderr);
+  const refused = await cli([...policy, "--key", "anna.key"]);
+  assert.equal(refused.code, 4, refused.stderr);
+  const set = await cli([...policy, "--key", "founder.key"]);
+  assert.equal(set.code, 0, set.stderr);
+  await until("alpha follows the policy", async () => {
+    const { actions, vouched } = await alpha.ask<{
+      readonly actions: readonly { readonly action: string; readonly minPpm: number }[];
+      readonly vouched: readonly string[];
+    }>({ verb: "trust-policy-show" });
+    return actions.find((one) => one.action === "relay")!.minPpm === 450_000 && vouched.join() === beta.nodeId;
+  });
   const gone = await cli(["operator", "remove", "anna", "--yes", "--key", "founder.key"]);
   assert.equal(gone.code, 0, gone.stderr);
   await until(

@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import { resolve } from "node:path";
 import { equalBytes, fromBase64Url, toBase64Url, toHex, utf8 } from "../../core/bytes.ts";
 import { type BoundSubject, decodeBinding } from "../../access/bindings.ts";
-import { formatGrant } from "../../access/permission.ts";
+import { formatGrant, parseGrant } from "../../access/permission.ts";
 import { BINDING_PREFIX, ROLE_PREFIX } from "../../access/policy.ts";
 import { keyPairFromSeed } from "../../core/crypto.ts";
 import { loginMessage, SESSION_MS, SESSION_MS_MAX } from "../../access/sessions.ts";
@@ -217,7 +217,7 @@ function registerOperator(program: Command, register: Register): void {
     }, {
       key: `${BINDING_PREFIX}${name}`,
       flags,
-      fits: binds(name, flags.role, (subject) => subject.kind === "operator" && equalBytes(subject.key, key)),
+      fits: binds(name, flags.role, ttlMs, (subject) => subject.kind === "operator" && equalBytes(subject.key, key)),
     });
     return said(context, result, `${name} is ${flags.role}`);
   });
@@ -300,7 +300,10 @@ function registerRole(program: Command, register: Register): void {
       flags,
       fits: (value) => {
         const role = value && decodeRole(name, value);
-        return role !== undefined && role.grants.map(formatGrant).join(" ") === grants.join(" ");
+        // As the nodes write it: `spore.read:*` is `spore.read`.
+        const wanted = grants.map((one) => parseGrant(one)).map((one) => one && formatGrant(one));
+        return role !== undefined && role.description === (description ?? "") &&
+          role.grants.map(formatGrant).join(" ") === wanted.join(" ");
       },
     });
     return said(context, result, `Role ${name} is made. Give it to somebody: mycelium role bind`);
@@ -354,6 +357,7 @@ function registerRole(program: Command, register: Register): void {
       fits: binds(
         binding,
         name,
+        ttlMs,
         (subject) =>
           subject.kind === "operator"
             ? key !== undefined && equalBytes(subject.key, key)
@@ -411,6 +415,7 @@ function registerToken(program: Command, register: Register): void {
         fits: binds(
           name,
           flags.role,
+          ttlMs,
           (subject) =>
             subject.kind === "service" && subject.tokenId === made.id && subject.service === flags.service &&
             equalBytes(subject.hash, hash),
@@ -502,12 +507,15 @@ function registerTotp(program: Command, register: Register): void {
   });
 }
 
-/** Whether a value binds this subject to this role. */
-function binds(name: string, role: string, is: (subject: BoundSubject) => boolean) {
-  return (value: Uint8Array | undefined): boolean => {
+/** Whether a value binds this subject to this role, for no longer than was asked for. */
+function binds(name: string, role: string, ttlMs: number | undefined, is: (subject: BoundSubject) => boolean) {
+  return (value: Uint8Array | undefined, issuedMs: number): boolean => {
     if (!value) return false;
-    const binding = decodeBinding(name, value);
-    return binding.role === role && is(binding.subject);
+    const { role: given, subject, expiresMs } = decodeBinding(name, value);
+    const ends = ttlMs === undefined
+      ? expiresMs === undefined
+      : expiresMs !== undefined && expiresMs <= issuedMs + ttlMs;
+    return given === role && ends && is(subject);
   };
 }
 

@@ -3,6 +3,7 @@
 import type { Command } from "commander";
 import type { PolicyRow, ProofRow, TrustDetail, TrustRow } from "../../agent/trust_console.ts";
 import { TRUST_POLICY_KEY } from "../../access/change.ts";
+import { publicKeyOf } from "../../core/ids.ts";
 import { decodePolicy } from "../../trust/policy.ts";
 import { NEUTRAL_PPM } from "../../trust/score.ts";
 import { parseYaml } from "../../edge/config.ts";
@@ -135,12 +136,15 @@ export function registerTrust(program: Command, register: Register): void {
       }
       return EXIT.ok;
     }
-    if (!out.json) showChanges(context, plan);
+    if (!out.json) {
+      showChanges(context, plan);
+      for (const node of plan.vouched) out.line(`vouched for  ${safe(node)}`);
+    }
     await context.confirm("Have this policy agreed on by the network?", flags.yes);
     const done = await changePolicy(context, client, wanted, {
       key: TRUST_POLICY_KEY,
       flags,
-      fits: (value) => value !== undefined && isPolicy(value, request),
+      fits: (value) => value !== undefined && isPolicy(value, request, plan.vouched),
     });
     if (out.json) out.document(done);
     else out.note("Agreed: the policy is in force");
@@ -281,16 +285,21 @@ function showChanges(context: Context, { changes = [] }: Policy): void {
   if (changes.length === 0) out.note("Nobody may more or less than now");
 }
 
-/** A policy file: reads what it says, the agent checks the rest. */
-/** Whether a record says what the file says; names of nodes only the agent can resolve, so these are counted. */
-function isPolicy(value: Uint8Array, wanted: ReturnType<typeof readPolicyFile>): boolean {
+/**
+ * Whether a record says what the file says.
+ *
+ * @param shown Nodes that were shown as vouched for: names only the agent can resolve, ids are those of the file.
+ */
+function isPolicy(value: Uint8Array, wanted: ReturnType<typeof readPolicyFile>, shown: readonly string[]): boolean {
   const { min, vouched, classes } = decodePolicy(value);
-  return vouched.length === wanted.vouched.length && min.size === Object.keys(wanted.min).length &&
-    [...min].every(([action, ppm]) => wanted.min[action] === ppm) &&
+  return vouched.join() === shown.join() && vouched.length <= wanted.vouched.length &&
+    wanted.vouched.every((one) => publicKeyOf(one) === undefined || vouched.includes(one)) &&
+    min.size === Object.keys(wanted.min).length && [...min].every(([action, ppm]) => wanted.min[action] === ppm) &&
     classes.length === Object.keys(wanted.classes).length &&
     classes.every((one) => wanted.classes[one.prefix] === one.class);
 }
 
+/** A policy file: reads what it says, the agent checks the rest. */
 function readPolicyFile(text: string, file: string): {
   readonly min: Readonly<Record<string, number>>;
   readonly vouched: readonly string[];
