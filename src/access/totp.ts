@@ -96,14 +96,14 @@ export class SecondFactors {
    * Sets one up, or replaces it.
    *
    * @param subject `local`, or `operator:<key>`.
-   * @param options `confirmed`: a code of it was shown once; before that it is asked for by nothing. Codes of `nowMs` and
-   *   before count as used where it was confirmed before: after a restart nobody knows which were.
+   * @param options `confirmed`: a code of it was shown once; before that it is asked for by nothing. Codes that
+   *   could have counted up to `nowMs` are used up where it was confirmed before: after a restart nobody knows which were.
    */
   set(
     subject: string,
     options: { readonly secret: Uint8Array; readonly confirmed: boolean; readonly nowMs: number },
   ): void {
-    const usedStep = options.confirmed ? totpStep(options.nowMs) : 0;
+    const usedStep = options.confirmed ? totpStep(options.nowMs) + SKEW_STEPS : 0;
     this.#secrets.set(subject, { secret: options.secret, confirmed: options.confirmed, usedStep });
   }
 
