@@ -323,7 +323,8 @@ export class Trust implements Part {
   observe(nodeId: string, fact: LocalFact): void {
     const { state, nowMs } = this.ctx;
     if (nodeId === state.nodeId || !publicKeyOf(nodeId)) return;
-    this.#local.observe(nodeId, fact, nowMs);
+    const forgotten = this.#local.observe(nodeId, fact, nowMs);
+    if (forgotten !== undefined) this.#dirty.add(forgotten);
     this.#dirty.add(nodeId);
     if (this.#writeMs === Infinity) this.#writeMs = nowMs + WRITE_MS;
   }
@@ -430,8 +431,8 @@ export class Trust implements Part {
     return { b: found };
   }
 
-  answer(_controlId: number, request: ControlRequest): unknown {
-    return this.#console.answer(_controlId, request as TrustRequest);
+  answer(controlId: number, request: ControlRequest): unknown {
+    return this.#console.answer(controlId, request as TrustRequest);
   }
 
   start(): void {

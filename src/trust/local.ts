@@ -4,7 +4,7 @@
  * @module
  */
 
-import { array, type CborValue, decodeAs, encodeCbor, uint } from "../core/codec.ts";
+import { array, type CborValue, decodeAs, encodeCbor, uint, WireError } from "../core/codec.ts";
 import { countedMs, LOCAL_HALF_LIFE_MS, lose, NEUTRAL_PPM, SCORE_MAX, towards } from "./score.ts";
 
 /** Something that this node has seen of another. */
@@ -88,9 +88,14 @@ export class LocalScores {
     return [...this.#rows.keys()];
   }
 
-  /** Takes a fact in. */
-  observe(nodeId: string, fact: LocalFact, nowMs: number): void {
-    const row = this.#row(nodeId, nowMs);
+  /** Takes a fact in. @returns The node that was forgotten for it, if one was: what is stored of it is to go as well. */
+  observe(nodeId: string, fact: LocalFact, nowMs: number): string | undefined {
+    const forgotten = this.#rows.size >= LOCAL_NODES_MAX && !this.#rows.has(nodeId) ? this.#forget(nowMs) : undefined;
+    this.#take(this.#row(nodeId, nowMs), fact, nowMs);
+    return forgotten;
+  }
+
+  #take(row: Row, fact: LocalFact, nowMs: number): void {
     const at = LOCAL_FACTS.indexOf(fact);
     row.counts[at] = row.counts[at]! + 1;
     const effect = EFFECTS[fact];
@@ -131,8 +136,9 @@ export class LocalScores {
     return encodeCbor(value);
   }
 
-  /** Takes in what was stored. @throws {WireError} */
+  /** Takes in what was stored. @throws {WireError} Also where there is no room. */
   load(nodeId: string, stored: Uint8Array): void {
+    if (this.#rows.size >= LOCAL_NODES_MAX) throw new WireError(`Cannot keep the score of ${nodeId}: too many`);
     const [ppm, atMs, seenMs, dayMs, gained, counts] = decodeAs(stored, array((one) => one, 6));
     const seen = array(uint(), LOCAL_FACTS.length)(counts, "counts");
     this.#rows.set(nodeId, {
@@ -167,20 +173,20 @@ export class LocalScores {
       row.seenMs = Math.max(row.seenMs, nowMs);
       return row;
     }
-    if (this.#rows.size >= LOCAL_NODES_MAX) this.#forget(nowMs);
     row = { ppm: NEUTRAL_PPM, atMs: nowMs, seenMs: nowMs, dayMs: nowMs, gained: 0, counts: LOCAL_FACTS.map(() => 0) };
     this.#rows.set(nodeId, row);
     return row;
   }
 
   /** Makes room: who is nearest to neutral loses nothing by it. */
-  #forget(nowMs: number): void {
+  #forget(nowMs: number): string | undefined {
     let nearest: { readonly nodeId: string; readonly far: number } | undefined;
     for (const [nodeId, row] of this.#rows) {
       const far = Math.abs(decayed(row, nowMs) - NEUTRAL_PPM);
       if (!nearest || far < nearest.far) nearest = { nodeId, far };
     }
     if (nearest) this.#rows.delete(nearest.nodeId);
+    return nearest?.nodeId;
   }
 }
 

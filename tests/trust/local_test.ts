@@ -96,8 +96,11 @@ Deno.test("[2.3a] local: of too many nodes the one nearest to neutral is forgott
   const scores = new LocalScores();
   scores.observe(idOf(0), "wrong", FOUNDED_MS);
   scores.observe(idOf(1), "correct", FOUNDED_MS);
-  for (let n = 2; n <= LOCAL_NODES_MAX; n++) scores.observe(idOf(n), "missing", FOUNDED_MS);
+  for (let n = 2; n < LOCAL_NODES_MAX; n++) assert.equal(scores.observe(idOf(n), "missing", FOUNDED_MS), undefined);
+  assert.equal(scores.observe(idOf(LOCAL_NODES_MAX), "missing", FOUNDED_MS), idOf(1), "who stores it deletes it");
+  assert.equal(scores.observe(idOf(2), "missing", FOUNDED_MS), undefined);
   assert.equal(scores.nodes.length, LOCAL_NODES_MAX);
+  assert.throws(() => scores.load(idOf(1), scores.encode(idOf(2))!), WireError);
   assert.equal(scores.nodes.includes(idOf(1)), false);
   assert.equal(scores.ppm(idOf(0), FOUNDED_MS), 300_000);
 });
