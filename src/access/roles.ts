@@ -114,7 +114,7 @@ const readSpec = record({ d: optional(text(200)), g: array(readGrant, LIMITS.acc
  * Reads a role from the value of its record.
  *
  * @param name Last segment of the record's key.
- * @throws {WireError} Where it does not read, has the name of a built-in role, or grants what only a node may do.
+ * @throws {WireError} Where it does not read, or has the name of a built-in role.
  */
 export function decodeRole(name: string, value: Uint8Array): RoleSpec {
   if (!isRoleName(name) || BUILT_IN_SPECS.has(name)) {
