@@ -108,6 +108,13 @@ export function readCounts(output: string, success: boolean): Counts {
   };
 }
 
+/** Titles of the tests, and of steps, that `deno test` was told to leave out: a number alone says nothing about what was not shown. */
+export function readSkips(output: string): readonly string[] {
+  // deno-lint-ignore no-control-regex
+  const plain = output.replaceAll(/\x1b\[[0-9;]*m/g, "");
+  return [...plain.matchAll(/^ *(\S.*) \.\.\. ignored\b.*$/gm)].map((one) => one[1]!);
+}
+
 /** Hosts tests make network namespaces: root and iproute2. */
 async function noNamespaces(): Promise<string | undefined> {
   if (Deno.build.os !== "linux") return "network namespaces are Linux's";
@@ -196,11 +203,15 @@ async function refuseForgottenFolders(): Promise<void> {
 }
 
 /** Runs one suite, passing on what it prints. */
-async function runSuite(suite: Suite, extra: readonly string[], update: boolean): Promise<Counts> {
+async function runSuite(
+  suite: Suite,
+  extra: readonly string[],
+  update: boolean,
+): Promise<Counts & { readonly skips: readonly string[] }> {
   const paths = await foldersWithTests(suite.folders);
   if (paths.length === 0 && suite.folders.length > 0) {
     console.log(`no test in ${suite.folders.join(", ")}`);
-    return { passed: 0, failed: 0, skipped: 0 };
+    return { passed: 0, failed: 0, skipped: 0, skips: [] };
   }
   const child = new Deno.Command(Deno.execPath(), {
     args: ["test", ...suite.args, ...extra, ...(update ? ["--allow-write=tests", ...paths, "--", "--update"] : paths)],
@@ -223,7 +234,7 @@ async function runSuite(suite: Suite, extra: readonly string[], update: boolean)
   const { success } = await child.status;
   clearTimeout(timer);
   if (timedOut) console.log(`suite ${suite.name} was ended after ${suite.timeoutSec} s`);
-  return readCounts(output, success);
+  return { ...readCounts(output, success), skips: readSkips(output) };
 }
 
 async function main(): Promise<void> {
@@ -260,7 +271,7 @@ async function main(): Promise<void> {
     const reason = await suite.skipReason?.();
     if (reason !== undefined && (await foldersWithTests(suite.folders)).length > 0) {
       console.log(`SKIPPED, the whole suite: ${reason}`);
-      skips.push(`${suite.name}: ${reason}`);
+      skips.push(`SUITE ${suite.name}: ${reason}`);
       total.skipped++;
       continue;
     }
@@ -271,12 +282,13 @@ async function main(): Promise<void> {
       `${suite.name.padEnd(12)}${String(counts.passed).padStart(7)}${String(counts.failed).padStart(8)}` +
         `${String(counts.skipped).padStart(9)}${seconds.padStart(9)}`,
     );
+    skips.push(...counts.skips.map((one) => `${suite.name}: ${one}`));
     total.passed += counts.passed;
     total.failed += counts.failed;
     total.skipped += counts.skipped;
   }
   console.log(`\nsuite        passed  failed  skipped  seconds\n${rows.join("\n")}`);
-  for (const one of skips) console.log(`SKIPPED SUITE ${one}`);
+  for (const one of skips) console.log(`SKIPPED ${one}`);
   const line = `${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ""}`;
   const ok = total.failed === 0 && total.passed > 0;
   if (names.length === 0 && extra.length === 0 && before !== "" && await fingerprint() === before) {
