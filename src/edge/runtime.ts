@@ -236,7 +236,7 @@ export class Runtime {
   /** Stops timers, discovery and the network. Idempotent. */
   async stop(): Promise<void> {
     // What came before it is served.
-    if ((this.#queue.length > 0 || this.#rest) && !this.#turning) this.#turn();
+    for (let i = 0; i < ROUNDS_MAX && (this.#queue.length > 0 || this.#rest) && !this.#turning; i++) this.#turn();
     clearImmediate(this.#timerOfTurn);
     this.#stopped = true;
     clearTimeout(this.#timer);

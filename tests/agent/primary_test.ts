@@ -2,7 +2,10 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { type CborValue, encodeCbor } from "../../src/core/codec.ts";
+import { DATAGRAM_KIND, readPacket } from "../../src/agent/primary_transport.ts";
+import { PrimaryStore } from "../../src/agent/primary_store.ts";
+import { type CborValue, decodeCbor, encodeCbor } from "../../src/core/codec.ts";
+import { decodeMessage } from "../../src/raft/messages.ts";
 import { Net } from "./kit.ts";
 import type { Host } from "../sim/world.ts";
 
@@ -38,6 +41,13 @@ function group(seed: number, count: number, voters: number): { readonly net: Net
       view.config.voters.length === voters && view.config.learners.length === count - voters;
   }, 120_000);
   return { net, hosts };
+}
+
+/** Term, vote and last index that would be there if the program died now. */
+function durable(host: Host): { readonly term: number; readonly votedFor: string | undefined; readonly last: number } {
+  const stored = new PrimaryStore().load(host.disk);
+  const last = stored ? stored.entries.at(-1)?.index ?? stored.logStart.index : 0;
+  return { term: stored?.hardState.term ?? 0, votedFor: stored?.hardState.votedFor, last };
 }
 
 Deno.test("[3.1a] Primary Spore: one node alone agrees at once, and remembers over a restart", () => {
@@ -91,6 +101,53 @@ Deno.test("[3.1a] Primary Spore: the leader is lost, and another one writes", ()
   net.world.boot(leader);
   net.world.run(2_000);
   assert.equal(get(net, leader, "app/a"), "2");
+});
+
+Deno.test("[3.1a] Primary Spore: no acknowledgement, no vote and no answer leaves before what it promises is durable", () => {
+  const slow = { diskMs: 40, as: "sclerotium" } as const;
+  const net = new Net(15);
+  const hosts = [net.join("a", slow), net.join("b", slow), net.join("c", slow), net.join("d", slow), net.founder];
+  const { world } = net;
+  world.until("all five vote", () => leaderOf(hosts)?.view.primary?.config.voters.length === 5, 120_000);
+  const seen = new Map<string, number>();
+  /** Appends that left while the entries in them were not yet durable here: the others need not wait for this disk. */
+  let early = 0;
+  for (const host of hosts) {
+    host.tamper = ({ kind, method, body }) => {
+      const isDatagram = kind === "datagram" && body[0] === DATAGRAM_KIND;
+      if (!isDatagram && !(kind === "call" && method === "raft")) return [body];
+      const now = durable(host);
+      for (const bytes of readPacket(decodeCbor(isDatagram ? body.subarray(1) : body)).m) {
+        const message = decodeMessage(bytes);
+        seen.set(message.type, (seen.get(message.type) ?? 0) + 1);
+        const what = `${host.name}: ${JSON.stringify(message)}, durable ${JSON.stringify(now)}`;
+        if (message.type === "append-response") assert.ok(message.index <= now.last && message.term <= now.term, what);
+        if (message.type === "vote") assert.ok(now.term === message.term && now.votedFor !== undefined, what);
+        if (message.type === "vote-response" && message.granted) {
+          assert.ok(now.term === message.term && now.votedFor !== undefined, what);
+        }
+        if (message.type === "append" && message.prevLogIndex + message.entries.length > now.last) early += 1;
+      }
+      return [body];
+    };
+  }
+  let answered = 0;
+  world.onControl = (_host, _controlId, answer) => {
+    if (!answer.ok) return;
+    const { index } = answer.value as Put;
+    const holders = hosts.filter((one) => durable(one).last >= index);
+    assert.ok(holders.length >= 3, `entry ${index} is durable at ${holders.map((one) => one.name)} alone`);
+    answered += 1;
+  };
+  const write = (round: number) => {
+    for (const host of hosts) if (host.agent) put(net, host, `app/${round}`, `${host.name} ${round}`);
+  };
+  for (let round = 0; round < 4; round++) write(round);
+  world.crash(leaderOf(hosts)!, true);
+  for (let round = 4; round < 8; round++) write(round);
+  assert.equal(answered, 4 * 5 + 4 * 4);
+  assert.ok(early > 0, "the leader's messages leave before its disk is written");
+  for (const type of ["append-response", "vote", "vote-response"]) assert.ok(seen.has(type), `no ${type} was seen`);
 });
 
 Deno.test("[3.1a] [3.4a] Primary Spore: what was agreed on is proven by a majority, and everybody holds the proof", () => {

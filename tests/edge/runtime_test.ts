@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { LOCAL } from "../../src/agent/access.ts";
 import { Agent } from "../../src/agent/agent.ts";
+import type { AgentEffect, AgentEvent } from "../../src/agent/effects.ts";
 import { decodeCbor, encodeCbor } from "../../src/core/codec.ts";
 import { keyPairFromSeed } from "../../src/core/crypto.ts";
 import { nodeIdOf } from "../../src/core/ids.ts";
@@ -49,7 +50,7 @@ class ScriptedNetwork implements Network {
   call(): AsyncIterable<Uint8Array> {
     return this.answer();
   }
-  sendDatagram(): boolean {
+  sendDatagram(_nodeId: string, _bytes: Uint8Array): boolean {
     return false;
   }
   rotateLeaf(): Promise<void> {
@@ -318,6 +319,105 @@ Deno.test("[3.1b] what many requests want stored becomes one transaction, and no
   await rig.runtime.stop();
   assert.deepEqual(await Promise.all(refused), Array(10).fill(0));
   assert.equal(answered, 40);
+});
+
+/** A runtime whose agent says what a test wants, and what became of it, in order: a real one cannot be told when. */
+class ScriptedRig implements AsyncDisposable {
+  readonly done: string[] = [];
+  readonly fatal: unknown[] = [];
+  full = false;
+  readonly runtime: Runtime;
+
+  constructor(steps: (events: readonly AgentEvent[]) => readonly AgentEffect[]) {
+    const network = new ScriptedNetwork("", {} as NetworkHandlers);
+    network.sendDatagram = (_to, bytes) => Boolean(this.done.push(`datagram ${bytes}`));
+    network.starting.resolve();
+    this.runtime = new Runtime({
+      agent: { steps, isMember: false } as unknown as Agent,
+      store: {
+        load: () => new Map(),
+        apply: (puts) => {
+          if (this.full) throw new Error("database or disk is full");
+          this.done.push(`store ${puts.map(([key]) => key)}`);
+        },
+        close() {},
+      },
+      audit: { append() {} },
+      log: { log() {} },
+      port: () => 4871,
+      createNetwork: () => network,
+      createDiscovery: () => ({ start() {}, stop: () => Promise.resolve(), announce() {}, setMode() {} }) as never,
+      runCommand: async function* () {},
+      changed() {},
+      fatal: (error) => void this.fatal.push(error),
+      now: Date.now,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.runtime.stop();
+  }
+}
+
+Deno.test("[1.3d] [3.1b] what leaves before the disk is written is what may, and nothing else happens before it is", async () => {
+  const datagram = (...bytes: number[]) => ({ type: "datagram", nodeId: "", bytes: Uint8Array.from(bytes) }) as const;
+  const rigFor = async (full: boolean) => {
+    const rig: ScriptedRig = new ScriptedRig((events) => {
+      rig.done.push(`step ${events.map((one) => one.type)}`);
+      return events.flatMap((event): AgentEffect[] => {
+        if (event.type === "start") {
+          const zeros = new Uint8Array(32);
+          return [{ type: "start-network", seed: zeros, networkId: zeros, discoverySecret: zeros, trusted: [] }];
+        }
+        if (event.type !== "control") return [];
+        const { controlId } = event;
+        return [
+          datagram(1),
+          { type: "persist", puts: [["a", new Uint8Array(1)]], then: [datagram(2)] },
+          datagram(3),
+          { type: "persist", puts: [["b", new Uint8Array(1)]], then: [] },
+          { type: "control-reply", controlId, result: { ok: true, value: "done" } },
+        ];
+      });
+    });
+    rig.runtime.dispatch({ type: "start", nowMs: Date.now(), capabilities: measureCapabilities(".") });
+    while (!rig.done.includes("step addresses")) await settle();
+    // Nothing comes any more: the next event is handed over at once.
+    await settle();
+    rig.full = full;
+    rig.done.length = 0;
+    return rig;
+  };
+  const ask = (rig: ScriptedRig) =>
+    rig.runtime.control({ verb: "status" } as never, LOCAL).then(
+      () => void rig.done.push("answer"),
+      (error: ControlFailed) => void rig.done.push(error.error.code),
+    );
+  await using rig = await rigFor(false);
+  const asked = ask(rig);
+  // Something else comes before the loop turns: it waits for the disk as well.
+  rig.runtime.dispatch({ type: "wake", nowMs: Date.now() });
+  assert.deepEqual(rig.done, ["step control", "datagram 1"]);
+  await asked;
+  await settle();
+  assert.deepEqual(rig.done.slice(2), ["store a,b", "datagram 2", "datagram 3", "step wake", "answer"]);
+
+  // At the stop it is still stored, and who asked is answered.
+  rig.done.length = 0;
+  const last = [ask(rig), ask(rig)];
+  await rig.runtime.stop();
+  await Promise.all(last);
+  const turn = ["step control", "datagram 1", "store a,b", "datagram 2", "datagram 3"];
+  assert.deepEqual(rig.done, [...turn, ...turn, "answer", "answer"]);
+
+  await using broken = await rigFor(true);
+  const refused = ask(broken);
+  broken.runtime.dispatch({ type: "wake", nowMs: Date.now() });
+  await settle();
+  assert.equal(broken.fatal.length, 1);
+  await broken.runtime.stop();
+  await refused;
+  assert.deepEqual(broken.done, ["step control", "datagram 1", "stopping"]);
 });
 
 Deno.test("[1.4d] a command's output is streamed in frames, bounded, and ends with who asked", async () => {
