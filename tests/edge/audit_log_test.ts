@@ -23,6 +23,10 @@ function logOf(dir: string): string[] {
   return Deno.readTextFileSync(join(dir, "audit.log")).trimEnd().split("\n");
 }
 
+function closing(log: AuditLog): Disposable & { readonly log: AuditLog } {
+  return { log, [Symbol.dispose]: () => log.close() };
+}
+
 /** What is wrong with the log of a folder. */
 async function checked(dir: string): Promise<ReturnType<AuditVerifier["end"]>> {
   const verifier = new AuditVerifier({ node: nodeIdOf(KEY.publicKey) });
@@ -108,6 +112,23 @@ Deno.test("[10.5d] [2.4d] the audit log is bounded, and its chain of signed segm
   const lines = Deno.readTextFileSync(join(dir.path, "audit.log")).trimEnd().split("\n").map((one) => JSON.parse(one));
   assert.equal(lines[0].seq, before + 1);
   assert.ok(lines[0].detail.length <= 4_096 && lines[0].by.length <= 256, "fields are bounded");
+});
+
+Deno.test("[2.4d] a log that is read while its files move on is found whole", async () => {
+  using dir = folder();
+  using audit = closing(new AuditLog(dir.path, { fileBytesMax: 4_000, oldFilesMax: 3 }));
+  audit.log.signWith(KEY);
+  const fill = () => {
+    for (let i = 0; i < 8; i++) audit.log.append({ atMs: i, action: "act", by: "x", detail: "y".repeat(300) });
+  };
+  for (let i = 0; i < 4; i++) fill();
+  const { head } = audit.log;
+  const reading = checked(dir.path);
+  fill();
+  fill();
+  const report = await reading;
+  assert.deepEqual(report.findings, []);
+  assert.equal(report.head, head.hash);
 });
 
 Deno.test("[2.4d] a segment is closed by its count, by its age and by the stop, each with the hash of the one before", async () => {

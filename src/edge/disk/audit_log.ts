@@ -363,9 +363,10 @@ export function auditFiles(dir: string): string[] {
 export async function* readAuditLines(paths: readonly string[]): AsyncIterable<readonly string[]> {
   const files: { readonly file: Deno.FsFile; readonly size: number }[] = [];
   try {
+    // At once: between two of them the writer could move the files on, and one would not be among them.
     for (const path of paths) {
-      const file = await Deno.open(path, { read: true });
-      files.push({ file, size: (await file.stat()).size });
+      const file = Deno.openSync(path, { read: true });
+      files.push({ file, size: file.statSync().size });
     }
     const decoder = new TextDecoder();
     for (const { file, size } of files) {
