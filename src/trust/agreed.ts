@@ -145,7 +145,9 @@ export function counts(state: TrustState, offence: Offence, atMs: number): boole
   if (banned || !publicKeyOf(offence.nodeId)) return false;
   if (offence.kind === "safety") return true;
   if (offence.atMs + OFFENCE_LIFE_MS <= atMs || offence.atMs > atMs + OFFENCE_LIFE_MS) return false;
-  return !state.offences.some((one) => compareBytes(one.id, offence.id) === 0);
+  const known = state.offences.filter((one) => one.untilMs > atMs);
+  // Where there is no room it waits: an update for it would say nothing, and be proposed again and again.
+  return known.length < OFFENCES_MAX && !known.some((one) => compareBytes(one.id, offence.id) === 0);
 }
 
 /**

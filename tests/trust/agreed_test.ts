@@ -230,6 +230,29 @@ Deno.test("trust: of too many rows the ones nearest to neutral are forgotten, ba
   assert.ok(encodeTrust(full).length < VALUE_BYTES_MAX, `${encodeTrust(full).length} bytes`);
 });
 
+Deno.test("[4.2b] trust: offences that there is no room for wait, a ban does not; none is worth an update meanwhile", () => {
+  const deeds = (from: number, count: number) => Array.from({ length: count }, (_, i) => offence(from + i, "vote"));
+  let state = step(START, { atMs: FOUNDED_MS, offences: deeds(0, OFFENCES_MAX - 1) });
+  state = step(state, { atMs: FOUNDED_MS, offences: deeds(100, 2) });
+  assert.equal(state.offences.length, OFFENCES_MAX);
+  assert.deepEqual([ppm(state, 100), ppm(state, 101)], [300_000, NEUTRAL_PPM]);
+  assert.deepEqual(decodeTrust(encodeTrust(state)), state);
+  const worth = (one: ReturnType<typeof offence>, atMs = FOUNDED_MS) =>
+    isWorth(state, { atMs, offences: [one], participations: [], absent: [], voting: state.voting });
+  assert.equal(worth(offence(101, "vote")), false);
+  assert.equal(worth(offence(101, "safety", 1)), true);
+  const laterMs = FOUNDED_MS + OFFENCE_LIFE_MS;
+  const later = step(state, { atMs: laterMs, offences: [offence(101, "vote", 0, laterMs - 1)] });
+  assert.ok(ppm(later, 101) < NEUTRAL_PPM, "there is room once others are forgotten");
+  assert.equal(later.offences.length, 1);
+});
+
+Deno.test("[4.2b] trust: an offence that is dated far ahead does not count: it would be remembered for as long", () => {
+  const ahead = (ms: number) => offence(1, "words", 0, FOUNDED_MS + ms);
+  assert.equal(ppm(step(START, { atMs: FOUNDED_MS, offences: [ahead(OFFENCE_LIFE_MS)] }), 1), 300_000);
+  assert.equal(ppm(step(START, { atMs: FOUNDED_MS, offences: [ahead(OFFENCE_LIFE_MS + 1)] }), 1), NEUTRAL_PPM);
+});
+
 Deno.test("trust: a state that does not read is a WireError and nothing else", () => {
   let state = step(START, { atMs: FOUNDED_MS, offences: [offence(1, "vote"), offence(2, "safety")] });
   state = step(state, { atMs: FOUNDED_MS + DAY_MS, participations: [signedBy(FOUNDED_MS + 1, 1, 3)] });
@@ -248,6 +271,8 @@ Deno.test("trust: a state that does not read is a WireError and nothing else", (
   fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
     assert.throws(() => decodeTrust(bytes), WireError);
   }));
+  const scored = { ...state, rows: state.rows.map((one) => one.banned ? { ...one, ppm: 1 } : one) };
+  assert.throws(() => decodeTrust(encodeTrust(scored)), /a banned node has a score/);
 });
 
 Deno.test("[4.2e] trust: an update that says nothing is worth nothing before ten minutes are over", () => {

@@ -6,7 +6,7 @@ import { freezeTable, totalSeats } from "../../src/consensus/weights.ts";
 import { DEFAULT_POLICY } from "../../src/trust/policy.ts";
 import { votingOf, type VotingPolicy } from "../../src/trust/agreed.ts";
 import { NEUTRAL_PPM, SCORE_MAX } from "../../src/trust/score.ts";
-import { type Elector, FOUNDERS_MAX, PROBATION_MS, weightsOf } from "../../src/trust/weights.ts";
+import { type Elector, FOUNDERS_MAX, PROBATION_MS, WEIGHED_MAX, weightsOf } from "../../src/trust/weights.ts";
 import { DAY_MS, FOUNDED_MS, idOf, keyOf } from "./kit.ts";
 
 const NOW = FOUNDED_MS + 365 * DAY_MS;
@@ -31,13 +31,15 @@ function seats(electors: readonly Elector[], voting = VOTING) {
 }
 
 Deno.test("[4.2d] Sybil: a hundred fresh nodes together stay below a third of the seats", () => {
-  for (let old = 1; old <= 99; old++) {
-    const electors = [
-      ...Array.from({ length: old }, (_, i) => elector(i)),
-      ...Array.from({ length: 100 }, (_, i) => elector(1_000 + i, { sinceMs: undefined, ppm: SCORE_MAX })),
-    ];
-    const { fresh, all } = seats(electors);
-    assert.ok(3 * fresh < all, `${fresh} of ${all} with ${old} established`);
+  for (const ppm of [VOTING.minPpm, NEUTRAL_PPM]) {
+    for (let old = 1; old <= 99; old++) {
+      const electors = [
+        ...Array.from({ length: old }, (_, i) => elector(i, { ppm })),
+        ...Array.from({ length: 100 }, (_, i) => elector(1_000 + i, { sinceMs: undefined, ppm: SCORE_MAX })),
+      ];
+      const { fresh, all } = seats(electors);
+      assert.ok(3 * fresh < all, `${fresh} of ${all} with ${old} established of ${ppm}`);
+    }
   }
 });
 
@@ -85,6 +87,17 @@ Deno.test("[4.2d] weights: the first seven of the first day found the network; w
   assert.equal(founding.filter((one) => one.standing === "fresh").length, 3);
   const later = weigh([elector(99, { sinceMs: FOUNDED_MS }), ...first]);
   assert.deepEqual(later.filter((one) => one.weightPpm > 0).map((one) => one.id), [idOf(99)]);
+});
+
+Deno.test("[4.2d] weights: of more established voters than seats can tell apart all count the same, and newcomers wait", () => {
+  const old = Array.from({ length: WEIGHED_MAX }, (_, i) => elector(i, { ppm: i % 2 ? SCORE_MAX : NEUTRAL_PPM }));
+  const newcomer = elector(1_000, { sinceMs: undefined });
+  const few = weigh([...old, newcomer]);
+  assert.equal(new Set(few.map((one) => one.weightPpm)).size, 3);
+  assert.equal(few.at(-1)!.standing, "fresh");
+  const many = weigh([...old, elector(WEIGHED_MAX), newcomer]);
+  assert.equal(new Set(many.slice(0, -1).map((one) => one.weightPpm)).size, 1);
+  assert.deepEqual([many.at(-1)!.standing, many.at(-1)!.weightPpm], ["waiting", 0]);
 });
 
 Deno.test("[4.2d] weights: the network may vouch for newcomers", () => {
