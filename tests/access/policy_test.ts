@@ -8,7 +8,14 @@ import { equalSecrets, keyPairFromSeed, sha256 } from "../../src/core/crypto.ts"
 import { sealEnvelope } from "../../src/core/envelope.ts";
 import { LIMITS } from "../../src/core/limits.ts";
 import { type Binding, decodeBinding, encodeBinding } from "../../src/access/bindings.ts";
-import { CHANGE_MS, CHANGE_TYPE, changeValue, judgeChange, policyChange } from "../../src/access/change.ts";
+import {
+  CHANGE_MS,
+  CHANGE_TYPE,
+  changeValue,
+  judgeChange,
+  policyChange,
+  TRUST_POLICY_KEY,
+} from "../../src/access/change.ts";
 import type { Subject } from "../../src/access/decide.ts";
 import { AccessPolicy, BINDING_PREFIX, ROLE_PREFIX } from "../../src/access/policy.ts";
 import { BUILT_IN_ROLES, builtInRole, decodeRole, encodeRole } from "../../src/access/roles.ts";
@@ -141,6 +148,8 @@ Deno.test("[2.4b] who is suspended may nothing, until it ends; the local person 
     assert.ok(!policy.suspend({ kind, id: "" }, NOW + 10, "x"));
   }
   for (let i = 0; i < 2 * LIMITS.accessSuspendedMax; i++) policy.suspend({ kind: "node", id: `${i}` }, NOW + i, "x");
+  const held = (i: number) => policy.suspended({ ...founder, kind: "node", id: `${i}` }, NOW - 1) !== undefined;
+  assert.deepEqual([0, LIMITS.accessSuspendedMax - 1, LIMITS.accessSuspendedMax].map(held), [false, false, true]);
   assert.ok(policy.suspended({ ...founder, kind: "node", id: `${2 * LIMITS.accessSuspendedMax - 1}` }, NOW));
 });
 
@@ -249,4 +258,17 @@ Deno.test("[2.4b] a change of the policy counts by the signature of one who may,
   const spoilt = utf8("x");
   assert.equal(judge([proof(FOUNDER, { value: spoilt })], { value: spoilt }), "refuse");
   assert.equal(judge([proof(FOUNDER, { key: "agreed/trust" })], { key: "agreed/trust" }), "refuse");
+  // The policy of trust, by a permission of its own. It is not deleted: one that says nothing takes its place.
+  policy.clear();
+  policy.setFounder(FOUNDER.publicKey);
+  for (const [name, pair, grant] of [["a", ANNA, "policy.write"], ["m", MALLORY, "access.write"]] as const) {
+    policy.put(ROLE_PREFIX + name, encodeRole({ name, description: "", grants: [parseGrant(grant)!] }));
+    policy.put(BINDING_PREFIX + name, encodeBinding(operator(name, name, pair)));
+  }
+  const trust = { key: TRUST_POLICY_KEY };
+  const said = (pair: typeof FOUNDER) => [judge([proof(pair, trust)], trust), judge([proof(pair)])];
+  assert.deepEqual(said(FOUNDER), ["accept", "accept"]);
+  assert.deepEqual(said(ANNA), ["accept", "refuse"]);
+  assert.deepEqual(said(MALLORY), ["refuse", "accept"]);
+  assert.equal(judge([proof(FOUNDER, { ...trust, value: undefined })], { ...trust, value: undefined }), "refuse");
 });
