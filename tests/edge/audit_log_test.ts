@@ -131,6 +131,25 @@ Deno.test("[2.4d] a log that is read while its files move on is found whole", as
   assert.equal(report.head, head.hash);
 });
 
+Deno.test("[2.4d] files that cannot be moved on cost the entry and no more: the log goes on when they can", async () => {
+  using dir = folder();
+  using audit = closing(new AuditLog(dir.path, { fileBytesMax: 4_000, oldFilesMax: 1 }));
+  audit.log.signWith(KEY);
+  const append = () => audit.log.append({ atMs: 1, action: "act", by: "x", detail: "y".repeat(300) });
+  for (const obstacle of ["audit.log.1", "audit.log.new"]) {
+    const path = join(dir.path, obstacle, "in the way");
+    Deno.mkdirSync(path, { recursive: true });
+    assert.throws(() => {
+      for (let i = 0; i < 20; i++) append();
+    });
+    assert.throws(append);
+    Deno.removeSync(join(dir.path, obstacle), { recursive: true });
+    for (let i = 0; i < 3; i++) append();
+    if (obstacle === "audit.log.new") { for (const name of ["audit.log.1"]) Deno.removeSync(join(dir.path, name)); }
+  }
+  assert.deepEqual((await checked(dir.path)).findings, []);
+});
+
 Deno.test("[2.4d] a segment is closed by its count, by its age and by the stop, each with the hash of the one before", async () => {
   using dir = folder();
   const seals: number[] = [];

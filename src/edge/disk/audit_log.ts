@@ -314,17 +314,25 @@ export class AuditLog {
   #rotate(nowMs: number): void {
     const goes = this.#firsts.length > this.#oldFilesMax;
     const kept = goes ? this.#firsts.slice(1).find((one) => one > 0) : this.kept;
-    // A segment without entries as well: what goes now was said to be kept.
-    if (this.#signer) this.#close(nowMs, kept ?? this.kept, this.#signer);
-    this.#file.close();
-    for (let i = this.#oldFilesMax; i >= 1; i--) {
-      try {
-        Deno.renameSync(i === 1 ? this.#path : `${this.#path}.${i - 1}`, `${this.#path}.${i}`);
-      } catch (error) {
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
+    // First what can fail for others' sake (no file is to be had): the log goes on where it was then.
+    const fresh = openLog(`${this.#path}.new`);
+    try {
+      // A segment without entries as well: what goes now was said to be kept.
+      if (this.#signer) this.#close(nowMs, kept ?? this.kept, this.#signer);
+      for (let i = this.#oldFilesMax; i >= 1; i--) {
+        try {
+          Deno.renameSync(i === 1 ? this.#path : `${this.#path}.${i - 1}`, `${this.#path}.${i}`);
+        } catch (error) {
+          if (!(error instanceof Deno.errors.NotFound)) throw error;
+        }
       }
+      Deno.renameSync(`${this.#path}.new`, this.#path);
+    } catch (error) {
+      fresh.close();
+      throw error;
     }
-    this.#file = openLog(this.#path);
+    this.#file.close();
+    this.#file = fresh;
     this.#size = 0;
     this.#firsts = [...(goes ? this.#firsts.slice(1) : this.#firsts), 0];
   }
