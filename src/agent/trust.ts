@@ -127,8 +127,8 @@ export interface KnownProof {
 export const POLICY_KEY = "agreed/policy";
 /** Proofs that are kept; of more, those that do not ban are refused. */
 export const PROOFS_MAX = 256;
-/** The same of one node. */
-const PROOFS_PER_NODE_MAX = 8;
+/** The same of one node, and those that wait by the word of one. */
+export const PROOFS_PER_NODE_MAX = 8;
 /** Proofs that wait for a table, and things that are asked for. */
 const WAITING_MAX = 64;
 /** Certificates that are kept to be listed or shown. */
@@ -749,7 +749,7 @@ export class Trust implements Part {
     if (this.#checked.has(hash) || this.#proofs.has(hash)) return;
     const verdict = this.check(bytes);
     if (!verdict.ok && verdict.reason === "unknown") {
-      if (this.#undecided.size < WAITING_MAX) this.#undecided.set(hash, { bytes, reporter });
+      if (this.#mayWait(this.#undecided, hash, reporter)) this.#undecided.set(hash, { bytes, reporter });
       return;
     }
     this.#undecided.delete(hash);
@@ -801,6 +801,18 @@ export class Trust implements Part {
     if (reporter === ctx.state.nodeId) {
       this.#toReport.set(hash, ctx.nowMs + ctx.rng.below(REPORT_MS));
     }
+  }
+
+  /** Whether there is room for one more that waits; whoever accuses others takes a part of it only. */
+  #mayWait(
+    waiting: ReadonlyMap<string, { readonly reporter: string | undefined }>,
+    hash: string,
+    reporter: string | undefined,
+  ): boolean {
+    if (waiting.has(hash)) return true;
+    if (waiting.size >= WAITING_MAX) return false;
+    if (reporter === undefined || reporter === this.ctx.state.nodeId) return true;
+    return [...waiting.values()].filter((one) => one.reporter === reporter).length < PROOFS_PER_NODE_MAX;
   }
 
   #hasRoom(offence: Offence): boolean {
@@ -867,7 +879,7 @@ export class Trust implements Part {
     const known = this.#wanted.get(name);
     if (known) {
       if (from && known.from.size < 8) known.from.add(from);
-    } else if (this.#wanted.size < WAITING_MAX) {
+    } else if (this.#mayWait(this.#wanted, name, reporter)) {
       const whom = new Set(from && from !== state.nodeId ? [from] : []);
       this.#wanted.set(name, { hash, from: whom, reporter, askedMs: -Infinity, sinceMs: nowMs });
     }

@@ -1,11 +1,13 @@
 /** Trust among whole agents in the simulator's world. */
 
 import assert from "node:assert/strict";
-import { type CborValue, decodeCbor, encodeCbor } from "../../src/core/codec.ts";
-import { toHex, utf8 } from "../../src/core/bytes.ts";
-import { type KeyPair, keyPairFromSeed } from "../../src/core/crypto.ts";
+import { type CborValue, decodeAs, decodeCbor, encodeCbor } from "../../src/core/codec.ts";
+import { fromHex, toHex, utf8 } from "../../src/core/bytes.ts";
+import { type KeyPair, keyPairFromSeed, sha256 } from "../../src/core/crypto.ts";
 import { decodeElectorate } from "../../src/agent/agreed.ts";
+import { PROOFS_PER_NODE_MAX } from "../../src/agent/trust.ts";
 import { encodeProof } from "../../src/agent/trust_proofs.ts";
+import { readEvidence } from "../../src/consensus/evidence.ts";
 import { decodeMessage, encodeMessage } from "../../src/consensus/messages.ts";
 import { type Header, instanceId, operationsHash, signStatement } from "../../src/consensus/statements.ts";
 import { tableHash, type WeightTable } from "../../src/consensus/weights.ts";
@@ -16,6 +18,7 @@ import { KEYS } from "../../src/agent/state.ts";
 import { pushValue } from "../../src/spore/messages.ts";
 import { sealSpore } from "../../src/spore/record.ts";
 import type { Host } from "../sim/world.ts";
+import vectors from "../wire/vectors/consensus_evidence.json" with { type: "json" };
 import { Net } from "./kit.ts";
 
 /** A network whose members all have a seat. */
@@ -200,6 +203,44 @@ Deno.test("[4.2b] trust: who accuses somebody by a proof that does not hold hurt
     assert.ok(row(net, one, liar).localPpm <= 451_000, `${row(net, one, liar).localPpm}`);
     assert.equal(row(net, one, liar).agreedPpm, 500_000);
   }
+});
+
+Deno.test("[4.2b] [10.5e] trust: who accuses without end, by what nobody can check, takes no other's place", () => {
+  const { net, hosts } = voters(50, 4);
+  const { world } = net;
+  const [judge, other, , liar] = hosts as [Host, Host, Host, Host];
+  const { networkId } = liar.view.state;
+  const nowMs = world.local(liar);
+  const evidence = decodeAs(fromHex(vectors["two-proposals"])!, readEvidence);
+  assert.ok(evidence.type === "two-proposals");
+  const asked = new Set<string>();
+  judge.tamper = ({ method, body }) => {
+    if (method === "trust.item") asked.add(toHex(body));
+    return [body];
+  };
+  for (let i = 0; i < 5 * PROOFS_PER_NODE_MAX; i++) {
+    // Of an electorate that nobody knows; and of things that nobody has.
+    const header = { ...evidence.a.header, table: sha256(utf8(`table ${i}`)) };
+    const proof = encodeProof({ type: "vote", evidence: { ...evidence, a: { ...evidence.a, header } } });
+    for (const [hash, more] of [[listedHash(proof), { b: proof }], [listedHash(utf8(`nothing ${i}`)), {}]] as const) {
+      const report = sealSpore(
+        {
+          key: `node/${liar.nodeId}/evidence/${toHex(hash)}`,
+          seq: nowMs,
+          value: encodeCbor({ n: other.nodeId, h: hash, ...more }),
+          issuedMs: nowMs,
+          expiresMs: nowMs + 3_600_000,
+        },
+        networkId,
+        keyOf(liar),
+      );
+      world.callOf(liar, judge.nodeId, "spore.push", encodeCbor(pushValue([{ spore: report, proof: undefined }])));
+    }
+    world.run(200);
+  }
+  world.run(20_000);
+  assert.equal(trust(net, judge).proofsUndecided, PROOFS_PER_NODE_MAX);
+  assert.equal(asked.size, PROOFS_PER_NODE_MAX);
 });
 
 Deno.test("[2.3b] [2.3e] trust: records of a node below the threshold are confirmed before they are used", () => {
