@@ -571,9 +571,10 @@ export class Consensus {
         continue;
       }
       if (instance.wakeAtMs() > this.#nowMs) continue;
-      const round = instance.round;
+      const { round, isIdle } = instance;
       const effects = instance.wake(this.#nowMs);
-      if (instance.round > round) this.#delay.ranOut();
+      // A round that nobody leads says nothing about how long messages take.
+      if (instance.round > round && !isIdle) this.#delay.ranOut();
       this.#absorb(name, instance, effects);
     }
   }

@@ -1123,14 +1123,19 @@ export class Instance {
     return Math.floor(this.#self.delayMs() * (2 + Math.min(this.round, 30)) / 2);
   }
 
+  /** Whether nothing is to be expected of this round: its leader is known not to answer, and has frozen nothing. */
+  get isIdle(): boolean {
+    const leader = this.#leader();
+    return !this.#opening && leader !== this.me && this.#self.isSilent(this.#name(leader));
+  }
+
   /**
    * Fourteen message delays: five until the set is frozen, five until shares are given, three until the decision, one to spare.
-   * Three, where the leader does not answer and has frozen nothing: times are no part of safety.
+   * An idle round has one, however many were before it: f leaders of f rounds may be silent. Times are no part of safety.
    */
   #roundEndMs(): number {
-    const idle = !this.#opening && this.#leader() !== this.me &&
-      this.#self.isSilent(this.electorate.voters[this.#leader()]!.id);
-    const plainMs = this.#roundSinceMs + (idle ? 3 : 14) * this.#delayMs();
+    if (this.isIdle) return this.#roundSinceMs + this.#self.delayMs();
+    const plainMs = this.#roundSinceMs + 14 * this.#delayMs();
     const opening = this.#opening;
     const isOpen = opening?.recoveredMs === undefined &&
       opening?.set.entries.every(({ voter }) => opening.votes.has(voter));

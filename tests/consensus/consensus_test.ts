@@ -32,7 +32,7 @@ import {
   type OperationClass,
   signStatement,
 } from "../../src/consensus/statements.ts";
-import { readTable, tableHash, type WeightTable } from "../../src/consensus/weights.ts";
+import { DrawStream, readTable, tableHash, type WeightTable } from "../../src/consensus/weights.ts";
 import { NETWORK_ID } from "../identity/fixture.ts";
 import { NETWORK, tableOf, testVoters } from "./kit.ts";
 import { Net } from "./net.ts";
@@ -120,6 +120,29 @@ Deno.test("[4.1d] Consensus: of three voters all are needed; the certificate com
   net.passes = () => true;
   net.run(60_000);
   assert.equal(net.decided.size, 3);
+});
+
+Deno.test("[4.1d] Consensus: a round whose leader is known not to answer takes one delay, and makes the estimate no longer", () => {
+  const options = { delayMs: 900, delayMsMax: 1_000 };
+  // Of seven, two are gone: those that would lead the first two rounds.
+  const leaders = (proposer: string) => {
+    const net = new Net(7, options);
+    net.submit(proposer, {});
+    const header = net.sent.flatMap(({ message }) => message.type === "propose" ? [message.proposal.header] : [])[0]!;
+    const order = new DrawStream("mycelium/consensus/leaders/v1", instanceId(header, NETWORK)).order(7);
+    return order.slice(0, 2).map((i) => net.table.voters[i]!.id);
+  };
+  const proposer = testVoters(7).map(({ id }) => id).find((id) => !leaders(id).includes(id))!;
+  const gone = new Set(leaders(proposer));
+  const net = new Net(7, options);
+  net.passes = (from, to) => !gone.has(from) && !gone.has(to);
+  for (const id of net.cores.keys()) net.step(id, { type: "silent", nowMs: net.nowMs, ids: gone });
+  const { delayMs } = net.cores.get(proposer)!.view();
+  net.submit(proposer, {});
+  net.run(2 * delayMs + 10);
+  assert.equal(net.decided.size, 5);
+  assert.equal(net.certificate().round, 2);
+  for (const [id, core] of net.cores) if (!gone.has(id)) assert.equal(core.view().delayMs, delayMs);
 });
 
 Deno.test("[4.1a] Consensus: nothing is opened before the set is frozen", () => {
