@@ -14,6 +14,7 @@ import type { Certificate } from "../consensus/certificate.ts";
 import type { RefusalReason, Submit } from "../consensus/effects.ts";
 import { bitOf, type Operation, type OperationClass } from "../consensus/statements.ts";
 import type { Voter } from "../consensus/weights.ts";
+import { ownerOf } from "../spore/keys.ts";
 import { readSpore, RECORD_LIFE_MS_MAX, sealSpore, type Spore } from "../spore/record.ts";
 import { decodeRecordPut, encodeRecordPut, RECORD_PUT, suffices } from "./agreed.ts";
 import type { CertifiedResult } from "./certified.ts";
@@ -177,6 +178,10 @@ export class Operations {
    * @returns Number of the wish, for {@linkcode cancel}.
    */
   put(request: PutRequest, done: (result: OperationResult) => void): number {
+    if (!ownerOf(request.key)) {
+      done(failure("bad-request", 'it is no key, wanted one such as "app/…", "net/…" or "agreed/…"'));
+      return 0;
+    }
     const wanted = this.#port.classOf(request.key);
     if (!wanted) {
       done(failure("not-agreeable", `Nothing is agreed under "${request.key}": that is one node's own word`));

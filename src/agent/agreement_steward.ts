@@ -80,6 +80,8 @@ export class Steward {
   #changedMs = 0;
   #epoch = -1;
   #health: { readonly health: QuorumHealth; readonly sinceMs: number } = { health: "lost", sinceMs: 0 };
+  /** That nothing can be decided has been said: only then it is said that it is over. */
+  #lostSaid = false;
   #alive = new Set<string>();
   #silent = "";
   #churn: number[] = [];
@@ -219,13 +221,13 @@ export class Steward {
       this.#port.silent(new Set(silent));
     }
     const { health, seats, of, needed } = quorumHealth(table.voters, answering);
-    const before = this.#health.health;
-    if (health === before) return;
+    if (health === this.#health.health) return;
     this.#health = { health, sinceMs: ctx.nowMs };
     const voter = table.voters.some((one) => one.id === ctx.state.nodeId);
     if (!voter) return;
     const fields = { seats, of, needed };
     if (health === "lost") {
+      this.#lostSaid = true;
       ctx.log(
         "error",
         "quorum-lost",
@@ -233,7 +235,8 @@ export class Steward {
         fields,
       );
       ctx.audit("quorum-lost", ctx.state.nodeId, `${seats} of ${of} seats answer, ${needed} are needed`);
-    } else if (before === "lost") {
+    } else if (this.#lostSaid) {
+      this.#lostSaid = false;
       ctx.log("info", "quorum-back", `Voters with ${seats} of ${of} seats answer: ${needed} are needed`, fields);
       ctx.audit("quorum-back", ctx.state.nodeId, `${seats} of ${of} seats answer`);
     } else if (health === "fragile" && toleratedFaults(table) > 0) {

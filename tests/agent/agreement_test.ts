@@ -89,6 +89,7 @@ Deno.test("[4.4a] Agreement: the founder decides alone; a key's class cannot be 
     net.refused(founder, { verb: "agreement-submit", key: `node/${founder.nodeId}/x`, value }),
     "not-agreeable",
   );
+  assert.equal(net.refused(founder, { verb: "agreement-submit", key: "nonsense", value }), "bad-request");
   assert.equal(
     net.refused(founder, { verb: "agreement-submit", key: "agreed/electorate", value }),
     "not-permitted",
@@ -124,8 +125,10 @@ Deno.test("[4.1b] [4.3b] [4.4c] [4.4d] [4.5a] [4.5d] Agreement: seven servers be
 
 Deno.test("[4.1d] [4.3c] Agreement: with two of seven gone it goes on; with three nothing is decided, which is said, until one is back", () => {
   const net = new Voters(3);
+  const said = () => net.founder.audits.map((one) => one.action).filter((one) => one.startsWith("quorum-"));
   net.grow("beta", "gamma", "delta", "epsilon", "zeta", "eta");
   const { hosts, world, founder } = net;
+  assert.deepEqual(said(), [], "what was never lost is not back");
   for (const host of hosts.slice(5)) world.crash(host, true);
   assert.ok(net.submit(founder, "app/two", "gone", { class: "critical" }).signers >= 5);
   world.until("fragile", () => net.agreement(founder).health === "fragile", 120_000);
@@ -143,6 +146,7 @@ Deno.test("[4.1d] [4.3c] Agreement: with two of seven gone it goes on; with thre
   net.verified(hosts[4]!);
   world.until("it is back", () => net.agreement(founder).health !== "lost", 60_000);
   assert.ok(net.submit(founder, "app/three", "back", { class: "critical" }).signers >= 5);
+  world.until("both are said", () => said().join() === "quorum-lost,quorum-back", 10_000);
 });
 
 Deno.test("[4.1c] Agreement: what waits can be taken back, what is being decided cannot", () => {
