@@ -145,7 +145,10 @@ export class Access implements Part {
   records: PolicyRecords | undefined;
   readonly #ctx: Context;
   readonly #entries: ReadonlyMap<string, Uint8Array>;
-  readonly #throttle = new Throttle({ max: LIMITS.throttledMax });
+  /** By source, for tokens. */
+  readonly #guesses = new Throttle({ max: LIMITS.throttledMax });
+  /** By subject, for codes: not of one map with those, or whoever has many addresses makes room for further codes. */
+  readonly #codes = new Throttle({ max: LIMITS.throttledMax });
   /** What happened outside a step: it is told in the next one. */
   #notes: (() => void)[] = [];
   readonly #denials = new Map<string, number>();
@@ -232,10 +235,10 @@ export class Access implements Part {
     if (!counts) {
       // Who has a token is never kept waiting for others that come from the same machine or proxy: 256 random bits are not
       // guessed. What is slowed down is the noise.
-      const waitMs = this.#throttle.waitMs(`source:${source}`, this.#nowMs);
+      const waitMs = this.#guesses.waitMs(source, this.#nowMs);
       if (waitMs > 0) return throttled(waitMs);
       this.#refuse("token-invalid", source);
-      if (this.#throttle.fail(`source:${source}`, this.#nowMs)) {
+      if (this.#guesses.fail(source, this.#nowMs)) {
         this.#auditStranger("locked-out", source, "too many tokens that are not valid");
       }
       return refusal("token-invalid");
@@ -277,15 +280,15 @@ export class Access implements Part {
   }
 
   #checkCode(subject: Subject, factor: string, code: string): (Authenticated & { readonly ok: false }) | undefined {
-    const waitMs = this.#throttle.waitMs(`code:${factor}`, this.#nowMs);
+    const waitMs = this.#codes.waitMs(factor, this.#nowMs);
     if (waitMs > 0) return throttled(waitMs);
     if (this.factors.take(factor, code, this.#nowMs).ok) {
-      this.#throttle.succeed(`code:${factor}`);
+      this.#codes.succeed(factor);
       return undefined;
     }
     this.#refuse("second-factor-wrong", subject.name);
     this.#audit("second-factor-wrong", idOf(subject), "");
-    if (this.#throttle.fail(`code:${factor}`, this.#nowMs)) {
+    if (this.#codes.fail(factor, this.#nowMs)) {
       this.#audit("locked-out", idOf(subject), "too many wrong codes");
     }
     return refusal("second-factor-wrong");
@@ -521,12 +524,12 @@ export class Access implements Part {
     if (factor === undefined || !this.factors.has(factor)) {
       throw new Refusal("not-found", "No second factor is set up here", "Set one up: mycelium totp enroll");
     }
-    const waitMs = this.#throttle.waitMs(`code:${factor}`, ctx.nowMs);
+    const waitMs = this.#codes.waitMs(factor, ctx.nowMs);
     if (waitMs > 0) throw refusalOf(throttled(waitMs));
     if (!this.factors.enrolled(factor)) {
       const { ok, confirmed } = this.factors.take(factor, code, ctx.nowMs);
       if (!ok || !confirmed) {
-        this.#throttle.fail(`code:${factor}`, ctx.nowMs);
+        this.#codes.fail(factor, ctx.nowMs);
         throw refusalOf(refusal("second-factor-wrong"));
       }
       const k = by.kind === "operator" ? fromHex(by.id) : undefined;
@@ -759,7 +762,8 @@ export class Access implements Part {
   clockSetBack(): void {
     // What is remembered against replay goes by the clock.
     this.sessions.clear();
-    this.#throttle.clockSetBack();
+    this.#guesses.clockSetBack();
+    this.#codes.clockSetBack();
   }
 
   #shown(role: RoleSpec): object {

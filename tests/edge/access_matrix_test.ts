@@ -10,6 +10,7 @@ import { toBase64Url } from "../../src/core/bytes.ts";
 import { encodeCbor } from "../../src/core/codec.ts";
 import { hashParts, keyPairFromSeed, signBytes } from "../../src/core/crypto.ts";
 import { utf8 } from "../../src/core/bytes.ts";
+import { LIMITS } from "../../src/core/limits.ts";
 import { seededRng } from "../../src/core/rng.ts";
 import { encodeBinding } from "../../src/access/bindings.ts";
 import { encodeChange, policyChange, TRUST_POLICY_KEY } from "../../src/access/change.ts";
@@ -511,6 +512,21 @@ Deno.test("[2.4b] every signed command × every role: the key that signed it dec
     const core = new Core();
     assert.equal(core.call("exec", true, core.command(verb, "nobody")), "command-not-operator", verb);
   }
+});
+
+Deno.test("[2.4a] whoever guesses tokens from many addresses gets no further guesses at a code by that", () => {
+  const { access } = new Core().agent;
+  const nowMs = 1_800_000_000_000;
+  access.factors.set("local", { secret: SECRET("code").slice(0, 20), confirmed: true, nowMs });
+  const guess = () => {
+    const known = access.authenticate({ kind: "socket", source: "socket", code: "000000" }, nowMs);
+    return known.ok ? "ok" : known.code;
+  };
+  for (let i = 0; i < 4; i++) assert.equal(guess(), "second-factor-wrong");
+  for (let i = 0; i < 2 * LIMITS.throttledMax; i++) {
+    assert.ok(!access.authenticate({ kind: "token", source: `2001:db8::${i}`, token: "mct1.x" }, nowMs).ok);
+  }
+  assert.deepEqual([guess(), guess()], ["second-factor-wrong", "throttled"]);
 });
 
 Deno.test("[10.5e] whoever makes keys of his own fills neither the disk nor what is remembered of logins", () => {
