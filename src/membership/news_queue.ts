@@ -47,7 +47,9 @@ export class NewsQueue {
   pass(update: SwimUpdate, nowMs: number): void {
     const key = keyOf(update);
     const last = this.#passed.get(key);
-    if (last && nowMs < last.atMs + PASS_AGAIN_MS && !overtakes(update, last.update)) return;
+    // A clock that was set back does not make the minute longer.
+    const isRecent = last !== undefined && nowMs >= last.atMs && nowMs < last.atMs + PASS_AGAIN_MS;
+    if (isRecent && !overtakes(update, last.update)) return;
     this.#passed.delete(key);
     this.#passed.set(key, { update, atMs: nowMs });
     if (this.#passed.size > PASSED_PER_ENTRY * this.#max) {

@@ -64,6 +64,7 @@ Deno.test("NewsQueue: what others said is passed on once a minute, and at once w
   assert.equal(told(40, of("alive", "a", 2, "x")), 1, "newer");
   assert.equal(told(50, of("alive", "a", 2, "y")), 1, "somebody else");
   assert.equal(told(40 + PASS_AGAIN_MS, of("alive", "a", 2, "x")), 1, "who was out of reach has not heard it");
+  assert.equal(told(0, of("alive", "a", 2, "x")), 1, "the clock was set back: a minute stays a minute");
   for (let i = 0; i < 1_000; i++) assert.equal(told(100, of("alive", `n${i}`, 1)), 1, "however many there are");
 });
 
