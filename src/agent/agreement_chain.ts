@@ -6,7 +6,7 @@
 
 import { equalBytes } from "../core/bytes.ts";
 import { tableHash, type WeightTable } from "../consensus/weights.ts";
-import { decodeElectorate, type Electorate, openEmergency } from "./agreed.ts";
+import { decodeElectorate, type Electorate, type EmergencyStatement, openEmergency } from "./agreed.ts";
 import type { NetworkLaw, ShownRecord, Standing } from "./agreed_law.ts";
 import { decodeProof } from "./agreement_store.ts";
 
@@ -17,6 +17,8 @@ interface Link {
   readonly standing: Uint8Array;
   readonly electorate: Electorate;
   readonly shown: ShownRecord;
+  /** What the operator said who put it in place; missing where a quorum decided. */
+  readonly byOperator: EmergencyStatement | undefined;
 }
 
 /** An electorate that an operator put in place of another one. */
@@ -101,9 +103,9 @@ export class AgreementChain {
 
   #emergencyUntil(last: number): Emergency | undefined {
     for (let i = last; i >= 0; i--) {
-      const proof = decodeProof(this.#links[i]!.warrant);
-      if (!("statement" in proof)) continue;
-      const { reason, issuedMs } = openEmergency(proof.statement, this.#networkId);
+      const said = this.#links[i]!.byOperator;
+      if (!said) continue;
+      const { reason, issuedMs } = said;
       return { epoch: i + 1, reason, issuedMs, superseded: this.#links[i - 1]?.electorate ?? this.#first };
     }
     return undefined;
@@ -145,7 +147,9 @@ export class AgreementChain {
       const standing = this.#law.follow(before, warrant);
       const shown = standing && this.#law.read(warrant, [before]);
       if (!shown) break;
-      links.push({ warrant, standing, shown, electorate: decodeElectorate(shown.spore.record.value!) });
+      const proof = decodeProof(warrant);
+      const byOperator = "statement" in proof ? openEmergency(proof.statement, this.#networkId) : undefined;
+      links.push({ warrant, standing, shown, electorate: decodeElectorate(shown.spore.record.value!), byOperator });
     }
     const changed = links.length !== this.#links.length || links.length > at;
     this.#links = links;
