@@ -288,7 +288,8 @@ export class Exchange {
       this.#greeting.delete(nodeId);
       if (result.ok) return this.syncWith(nodeId);
       const session = this.ctx.sessions.get(nodeId);
-      this.ctx.refuse(causeCode(result.code), session?.peer.remoteAddress ?? nodeId);
+      // It has refused us, and done nothing that the rules for incidents look for.
+      this.ctx.refuse(`hello-${causeCode(result.code)}`, session?.peer.remoteAddress ?? nodeId);
       // An issuer could revoke us anyway: its word is enough, that of others is not.
       if (result.code === "revoked" && session && this.#chain().isIssuer(session.peer.publicKey)) {
         this.changed("expelled");

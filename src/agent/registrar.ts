@@ -169,7 +169,12 @@ export class Registrar {
     ctx.call(home, "invite.reserve", { i: grant.id, n: peer.nodeId }, 8_000, (result) => {
       const before = ctx.effects.length;
       try {
-        if (!result.ok) throw this.#refusal(causeCode(result.code), "the issuer that gave the invite said no", peer);
+        if (!result.ok) {
+          // Its proofs are valid: what another issuer says, which may lie or have lost its state, is not held against it.
+          const code = causeCode(result.code);
+          ctx.refuse(`reserve-${code}`, home);
+          throw new Refusal(code, "the issuer that gave the invite said no");
+        }
         ctx.reply(inboundId, this.#decide(peer, read, grant, transcript), before);
       } catch (error) {
         if (!(error instanceof Refusal) && !(error instanceof WireError)) throw error;

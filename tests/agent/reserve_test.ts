@@ -52,6 +52,20 @@ Deno.test("[2.1b] a revoked invite, and one that asks for approval, are not sett
   assert.equal(cutOff(new Newcomer(net, "two", approved), beta), "redirect");
 });
 
+Deno.test("[2.4e] what the invite's own issuer says, lying or without its state, is not held against the newcomer", () => {
+  const net = new Net(74);
+  const beta = net.join("beta", { as: "sclerotium" });
+  net.world.until("beta issues", () => beta.view.state.isIssuer);
+  const newcomer = new Newcomer(net, "gamma", net.invite());
+  net.founder.view.state.grants.clear();
+  for (let i = 0; i < 20; i++) {
+    assert.equal(cutOff(newcomer, beta), "invite-unknown");
+    net.world.run(50);
+  }
+  assert.deepEqual(net.world.ask(beta, { verb: "incident-list", all: true }), []);
+  assert.equal(beta.refused.get("reserve-invite-unknown"), 20);
+});
+
 Deno.test("[10.5c] only issuers reserve a use of an invite", () => {
   const net = new Net(73);
   const beta = net.join("beta");
