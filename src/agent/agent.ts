@@ -260,7 +260,11 @@ export class Agent {
       this.#candidates,
       this.#exchange,
       this.#registrar,
-      (stage) => GREETING.has(stage) ? this.#greetOpened() : undefined,
+      (stage) => {
+        if (GREETING.has(stage)) this.#greetOpened();
+        // Its addresses may have changed while it was registered with those that it had before.
+        if (stage === "verified") this.#refreshSelf();
+      },
     );
   }
 

@@ -45,6 +45,14 @@ Deno.test("[1.2a] [1.2b] [1.2d] [1.2e] a newcomer joins: credential, profile, is
   assert.ok(beta.view.sessions.get(gamma.nodeId)?.member);
 });
 
+Deno.test("[1.2a] addresses that a newcomer has only since its registration are told as well", () => {
+  // An answer is quicker here than the sockets are bound.
+  const net = new Net(12, { latencyMs: { min: 1, max: 1 }, lan: false });
+  const hosts = [net.founder, net.join("beta"), net.join("gamma")];
+  net.meshed(...hosts);
+  for (const host of hosts.slice(1)) assert.equal(host.view.state.self!.record.addresses.length, 1, host.name);
+});
+
 Deno.test("[1.3d] a registrar that dies during a registration and comes back is asked again as soon as it may be", () => {
   for (let seed = 1; seed <= 20; seed++) {
     const net = new Net(seed);
