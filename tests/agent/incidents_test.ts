@@ -5,8 +5,10 @@ import type { AuditHead } from "../../src/access/audit.ts";
 import fc from "fast-check";
 import { auditWord, contradiction, readAuditWord } from "../../src/agent/audit_heads.ts";
 import { type CborValue, decodeCbor, encodeCbor, WireError } from "../../src/core/codec.ts";
+import { seededRng } from "../../src/core/rng.ts";
 import { commandBody, sealCommand } from "../../src/agent/commands.ts";
-import type { IncidentView } from "../../src/agent/incidents.ts";
+import { Context } from "../../src/agent/context.ts";
+import { IncidentKeeper, type IncidentView } from "../../src/agent/incidents.ts";
 import type { Answer, Host } from "../sim/world.ts";
 import { Net, Newcomer, registrationValue } from "./kit.ts";
 
@@ -323,4 +325,47 @@ Deno.test("[2.4e] a rule without proof throttles a member at the most, whatever 
   }
   assert.deepEqual(net.world.status(a).incidents!.measures, []);
   assert.equal(incidents(net, a)[0]!.measures[0]!.dryRun, true);
+});
+
+Deno.test("[2.4e] a proof shuts out a member and only slows down an issuer; who is slowed down can still vote and be watched", () => {
+  const net = new Net(911);
+  const member = net.join("member");
+  const issuer = net.join("issuer", { as: "sclerotium" });
+  net.world.until("it issues", () => issuer.view.state.isIssuer);
+  net.meshed(net.founder, member, issuer);
+  // The part alone, with what the founder knows: a proof takes a voter that lies.
+  const { state, sessions } = net.founder.view;
+  const config = {
+    name: "alpha",
+    role: "auto",
+    pool: "default",
+    version: "0",
+    addresses: [],
+    credentialLifetimeMs: net.lifetimeMs,
+  } as const;
+  const ctx = new Context(state, config, seededRng(1), { bytes: (length) => new Uint8Array(length) });
+  for (const [nodeId, session] of sessions) ctx.sessions.set(nodeId, session);
+  ctx.nowMs = net.world.nowMs;
+  const deps = { removeNode: () => assert.fail("removed"), revokeInvites: () => assert.fail("revoked") };
+  const keeper = new IncidentKeeper(ctx, new Map(), { dryRun: false, rules: [] }, deps);
+  for (const one of [member, issuer]) ctx.watch!.proved(one.nodeId, "proof");
+  keeper.wake();
+  assert.deepEqual(
+    keeper.status().measures.map((one) => [one.response, one.subject]),
+    [["quarantine", `node:${member.nodeId}`], ["throttle", `node:${issuer.nodeId}`]],
+  );
+  assert.deepEqual([member, issuer].map((one) => keeper.isQuarantined(one.nodeId)), [true, false]);
+  assert.deepEqual(
+    ctx.effects.filter((one) => one.type === "hang-up").map((one) => one.nodeId),
+    [member.nodeId],
+  );
+  const { peer } = sessions.get(issuer.nodeId)!;
+  assert.throws(() => {
+    for (let i = 0; i < 100; i++) keeper.admit(peer, true, "sync");
+  }, { code: "throttled" });
+  for (const method of ["raft", "swim.ping", "agreement.msg", "gossip", "renew"]) keeper.admit(peer, true, method);
+  // Others behind the address of a member are not held up for what he does.
+  for (let i = 0; i < 100; i++) ctx.refuse("tampered", peer.remoteAddress);
+  keeper.wake();
+  assert.deepEqual(keeper.status().measures.filter((one) => one.subject.startsWith("address:")), []);
 });
