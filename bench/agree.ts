@@ -179,7 +179,7 @@ async function series(
   });
 }
 
-/** Many at once: batches and the pipeline. */
+/** Many at once: batches and the pipeline. No more than 25 are under way: `fetch` has no more over unix sockets, all clients together. */
 async function burst(name: string, group: PrimaryGroup): Promise<void> {
   const count = 100;
   const startMs = performance.now();

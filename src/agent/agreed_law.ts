@@ -30,7 +30,7 @@ import {
   RECORD_PUT,
   requiredClass,
 } from "./agreed.ts";
-import { decodeDecision, decodeProof, encodeProof, proofOf } from "./agreement_store.ts";
+import { decodeDecision, decodeProof, encodeProof, proofsOf } from "./agreement_store.ts";
 import type { Decision } from "./certified.ts";
 
 /** What anybody knows who knows the network: the root of all that is verified. */
@@ -128,12 +128,13 @@ export class NetworkLaw implements Law {
     return {
       ok: true,
       rank: OPERATION_CLASSES.indexOf(header.class),
-      operations: operations.map((operation, at): Judged => {
+      operations: proofsOf(certificate, operations).map((proof, at): Judged => {
+        const { operation } = proof;
         const read = operation.kind === RECORD_PUT ? attempt(() => decodeRecordPut(operation.body)) : undefined;
         return {
           accepted: bitOf(certificate.outcome, at),
           ...(read ? { put: { envelope: read.envelope, replaces: read.replaces, basis: read.basis } } : {}),
-          warrant: encodeProof(proofOf(certificate, operations, at)),
+          warrant: encodeProof(proof),
         };
       }),
     };

@@ -38,7 +38,7 @@ import {
   decodeDecision,
   encodeDecision,
   encodeProof,
-  proofOf,
+  proofsOf,
   type RecordProof,
   type StoredAgreement,
 } from "./agreement_store.ts";
@@ -708,9 +708,8 @@ export class Agreement implements Part {
       const table = this.#chain!.table(certificate.header.table);
       if (table) this.certified(certificate, table);
       const keys: string[] = [];
-      for (const [i, operation] of operations.entries()) {
-        if (!bitOf(certificate.outcome, i) || operation.kind !== RECORD_PUT) continue;
-        const proof = proofOf(certificate, operations, i);
+      for (const [i, proof] of proofsOf(certificate, operations).entries()) {
+        if (!bitOf(certificate.outcome, i) || proof.operation.kind !== RECORD_PUT) continue;
         const key = this.#remember(undefined, proof);
         if (key === undefined) continue;
         keys.push(key);

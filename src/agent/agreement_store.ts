@@ -48,9 +48,14 @@ export type RecordProof =
   }
   | { readonly statement: Envelope; readonly record: Envelope };
 
-/** The proof of one operation of a decision. */
-export function proofOf(certificate: Certificate, operations: readonly Operation[], at: number): RecordProof {
-  return { certificate, hashes: operations.map(operationHash), at, operation: operations[at]! };
+/** The proof of each operation of a decision, in their order. */
+export function proofsOf(
+  certificate: Certificate,
+  operations: readonly Operation[],
+): readonly Extract<RecordProof, { readonly certificate: Certificate }>[] {
+  // Once for all of them: a decision of 256 operations has 65 536 pairs.
+  const hashes = operations.map(operationHash);
+  return operations.map((operation, at) => ({ certificate, hashes, at, operation }));
 }
 
 const readProofParts = record({

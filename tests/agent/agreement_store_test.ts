@@ -17,7 +17,7 @@ import {
   encodeDecision,
   encodeInstance,
   encodeProof,
-  proofOf,
+  proofsOf,
 } from "../../src/agent/agreement_store.ts";
 import { equalBytes, utf8 } from "../../src/core/bytes.ts";
 import { WireError } from "../../src/core/codec.ts";
@@ -67,7 +67,7 @@ function decide(): {
       const { certificate, operations } = next;
       found = {
         decision: encodeDecision({ certificate, operations: operations! }),
-        proof: encodeProof(proofOf(certificate, operations!, 0)),
+        proof: encodeProof(proofsOf(certificate, operations!)[0]!),
       };
     }
   }

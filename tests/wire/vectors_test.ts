@@ -21,7 +21,7 @@ import {
   sealEmergency,
 } from "../../src/agent/agreed.ts";
 import { NetworkLaw } from "../../src/agent/agreed_law.ts";
-import { decodeDecision, decodeProof, encodeDecision, encodeProof, proofOf } from "../../src/agent/agreement_store.ts";
+import { decodeDecision, decodeProof, encodeDecision, encodeProof, proofsOf } from "../../src/agent/agreement_store.ts";
 import { decodeCommand, encodeCommand } from "../../src/spore/state_machine.ts";
 import { fromHex, toHex } from "../../src/core/bytes.ts";
 import { anything, decodeAs, encodeCbor } from "../../src/core/codec.ts";
@@ -694,7 +694,7 @@ const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly 
         put: toHex(encodeRecordPut(AGREED_PUT)),
         electorate: toHex(encodeElectorate(AGREED_ELECTORATE)),
         decision: toHex(decision),
-        proof: toHex(encodeProof(proofOf(BFT_CERTIFICATE, BFT_OPERATIONS, 1))),
+        proof: toHex(encodeProof(proofsOf(BFT_CERTIFICATE, BFT_OPERATIONS)[1]!)),
         statement: toHex(encodeDecision(AGREED_STATEMENT)),
         command: toHex(encodeCommand({ op: "decided", timeMs: START_MS, decision })),
         genesis: toHex(AGREED_LAW.genesis),
@@ -705,7 +705,7 @@ const VECTORS: Readonly<Record<string, { readonly write: () => Vector; readonly 
       assert.deepEqual(decodeRecordPut(bytesIn(vector, "put")), AGREED_PUT);
       assert.deepEqual(decodeElectorate(bytesIn(vector, "electorate")), AGREED_ELECTORATE);
       assert.deepEqual(decodeDecision(bytesIn(vector, "decision")), AGREED_DECISION);
-      assert.deepEqual(decodeProof(bytesIn(vector, "proof")), proofOf(BFT_CERTIFICATE, BFT_OPERATIONS, 1));
+      assert.deepEqual(decodeProof(bytesIn(vector, "proof")), proofsOf(BFT_CERTIFICATE, BFT_OPERATIONS)[1]!);
       assert.deepEqual(decodeDecision(bytesIn(vector, "statement")), AGREED_STATEMENT);
       const command = decodeCommand(bytesIn(vector, "command"));
       assert.deepEqual(command, { op: "decided", timeMs: START_MS, decision: bytesIn(vector, "decision") });
