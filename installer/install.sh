@@ -509,7 +509,7 @@ enter_network() {
 }
 
 rollback() {
-  [ -f "$ROOT$LIB_DIR/previous/mycelium" ] || die "there is nothing to go back to" "Only the state before the last upgrade is kept."
+  [ -f "$ROOT$LIB_DIR/previous/mycelium" ] || die "there is nothing to go back to" "Only what ran before the last upgrade is kept."
   if [ -n "$DRY_RUN" ]; then
     say "would go back to: $("$ROOT$LIB_DIR/previous/mycelium" version | head -n 1)"
     return 0
