@@ -79,7 +79,8 @@ export class PrimaryPace {
 
   /** A follower says how late its timers are. */
   lags(replica: string, lagMs: number): void {
-    this.#lags.set(replica, Math.min(lagMs, LAG_MS_MAX));
+    // A node may make up names of replicas without end.
+    if (this.#port.raft()?.view.progress.has(replica)) this.#lags.set(replica, Math.min(lagMs, LAG_MS_MAX));
   }
 
   /**
@@ -108,7 +109,11 @@ export class PrimaryPace {
   /** Takes the times of a group that has something to do: longer where processes stall, here or at followers; in steps. */
   hurry(): void {
     let lagMs = this.#lagMs;
-    for (const one of this.#lags.values()) lagMs = Math.max(lagMs, one);
+    const progress = this.#port.raft()?.view.progress;
+    for (const [replica, one] of this.#lags) {
+      if (progress?.has(replica)) lagMs = Math.max(lagMs, one);
+      else this.#lags.delete(replica);
+    }
     this.take(ACTIVE_MS + Math.floor(4 * lagMs / 200) * 200);
   }
 

@@ -16,6 +16,8 @@ export const DATAGRAM_KIND = 0x72;
 const OUTBOX_MAX = 512;
 /** Calls with messages under way to one peer. */
 const CALLS_MAX = 4;
+/** Replicas of one node that messages go to at once: the one it runs, and those that its packets name. */
+const REPLICAS_MAX = 4;
 /** A call that is not answered for so long lets another one pass. */
 const CALL_SLOW_MS = 250;
 /** Datagrams of messages to one peer in a second; beyond, calls carry more in one. */
@@ -103,9 +105,21 @@ export class PrimaryTransport {
       return;
     }
     if (!outbox) {
+      if (!this.#hasRoom(node)) return;
       this.#outboxes.set(to, outbox = { messages: [], calls: new Map(), datagrams: { sinceMs: 0, count: 0 } });
     }
     if (outbox.messages.length < OUTBOX_MAX) outbox.messages.push(message);
+  }
+
+  /** Whether a node may have one more replica here; those with nothing under way make room. */
+  #hasRoom(node: string): boolean {
+    let busy = 0;
+    for (const [to, { messages, calls }] of this.#outboxes) {
+      if (nodeOfReplica(to) !== node) continue;
+      if (messages.length + calls.size === 0) this.#outboxes.delete(to);
+      else busy += 1;
+    }
+    return busy < REPLICAS_MAX;
   }
 
   /** Sends what waits. */

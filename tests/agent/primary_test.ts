@@ -2,10 +2,11 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { ACTIVE_MS, IDLE_MS } from "../../src/agent/primary_pace.ts";
 import { DATAGRAM_KIND, readPacket } from "../../src/agent/primary_transport.ts";
 import { PrimaryStore } from "../../src/agent/primary_store.ts";
 import { type CborValue, decodeCbor, encodeCbor } from "../../src/core/codec.ts";
-import { decodeMessage } from "../../src/raft/messages.ts";
+import { decodeMessage, encodeMessage } from "../../src/raft/messages.ts";
 import { Net } from "./kit.ts";
 import type { Host } from "../sim/world.ts";
 
@@ -333,6 +334,39 @@ Deno.test("[3.1c] Primary Spore: over lost answers and changing leaders each wri
   }
   world.lossPpm = 0;
   assert.equal(get(net, hosts[2]!, "app/n"), "11");
+});
+
+Deno.test("[10.1b] Primary Spore: an issuer that makes up replicas without end gets few answers, and slows nobody down", () => {
+  const { net, hosts } = group(16, 3, 3);
+  const { world } = net;
+  put(net, hosts[0]!, "app/a", "1");
+  const leader = leaderOf(hosts)!;
+  const liar = hosts.find((one) => one !== leader)!;
+  // Nobody answers what the leader calls at the replicas that there are not.
+  let open = 0;
+  const timeouts = new Set<number>();
+  leader.tamper = ({ kind, method, body }) => {
+    const isCall = kind === "call" && method === "raft";
+    if (!isCall && !(kind === "datagram" && body[0] === DATAGRAM_KIND)) return [body];
+    const { t, p } = readPacket(decodeCbor(isCall ? body : body.subarray(1)));
+    if (p !== undefined) timeouts.add(p);
+    if (!isCall || !t.startsWith(liar.nodeId)) return [body];
+    open += 1;
+    return [];
+  };
+  const { term } = leader.view.primary!;
+  const message = encodeMessage({ type: "pre-vote", term: term + 1, lastLogIndex: 0, lastLogTerm: 0, transfer: true });
+  const to = leader.view.primary!.id;
+  for (let i = 0; i < 200; i++) {
+    const f = `${liar.nodeId}.${i.toString(16).padStart(8, "0")}`;
+    const bytes = encodeCbor({ f, t: to, m: [message], g: 60_000 });
+    const packet = Uint8Array.of(DATAGRAM_KIND, ...bytes);
+    world.dispatch(leader, { type: "datagram", nowMs: world.local(leader), from: liar.nodeId, bytes: packet });
+  }
+  assert.ok(open > 0 && open <= 16, `${open} calls`);
+  assert.equal(put(net, hosts[0]!, "app/a", "2").code, "ok");
+  world.run(1_000);
+  assert.deepEqual([...timeouts].filter((one) => one !== ACTIVE_MS && one !== IDLE_MS), []);
 });
 
 Deno.test("[10.1a] [10.1b] Primary Spore: an issuer that sends garbage is answered with a code, and changes nothing", () => {
