@@ -1,10 +1,15 @@
 import assert from "node:assert/strict";
 import { LOCAL } from "../../src/agent/access.ts";
+import { toBase64Url, utf8 } from "../../src/core/bytes.ts";
+import { AgreedChecker } from "./agreed_checker.ts";
 import { Checkers } from "./checkers.ts";
 import { type Host, type HostOptions, World } from "./world.ts";
 
 /** A network under the checkers: a founder, and more issuers. */
-function network(count: number, options: HostOptions = {}): { readonly world: World; readonly hosts: readonly Host[] } {
+function network(
+  count: number,
+  options: HostOptions = {},
+): { readonly world: World; readonly hosts: readonly Host[]; readonly checkers: Checkers } {
   const checkers = new Checkers();
   const world = checkers.world = new World({ seed: 5, latencyMs: { min: 1, max: 60 }, check: checkers.check });
   const hosts = Array.from({ length: count }, (_, i) => world.addHost(`n${i}`, options));
@@ -24,7 +29,7 @@ function network(count: number, options: HostOptions = {}): { readonly world: Wo
   const replicas = () => founder.view.primary?.config;
   const whole = () => replicas() && replicas()!.voters.length + replicas()!.learners.length === count;
   world.until(`${count} replicas`, () => whole() === true, 240_000);
-  return { world, hosts };
+  return { world, hosts, checkers };
 }
 
 function put(world: World, host: Host, value: string): void {
@@ -65,4 +70,38 @@ Deno.test("[10.3a] checkers: a leader with much to do does not spin, a busy loop
     for (let i = 0; i < 1_000; i++) world.dispatch(leader, { type: "wake", nowMs: world.local(leader) });
   };
   assert.throws(spin, /SAFETY: n\d: \d+ steps in one second/);
+});
+
+Deno.test("[10.3a] checkers: two certificates of one instance, evidence against the honest, and what nobody decided are found", () => {
+  const { world, hosts, checkers } = network(2);
+  const [founder] = hosts as [Host];
+  const value = toBase64Url(utf8("x"));
+  for (const key of ["agreed/notes/x", "agreed/notes/y"]) world.ask(founder, { verb: "agreement-submit", key, value });
+  world.run(2_000);
+  const { agreement } = founder.view;
+  assert.ok(checkers.decisions.seen > 0 && checkers.agreed!.seen > 0);
+
+  const faults = agreement.faults as Set<string>;
+  faults.add("equivocation");
+  assert.throws(() => checkers.check(founder), /evidence against an honest voter: equivocation/);
+  faults.clear();
+
+  const said = agreement.said as Map<string, string>;
+  const [instance, before] = [...said].at(-1)!;
+  said.set(instance, `${before}0`);
+  assert.throws(() => checkers.check(founder), /two certificates of/);
+  said.set(instance, before);
+  checkers.check(founder);
+
+  // A replica that shows its record by the warrant of another one.
+  const replica = () => founder.view.primary!;
+  const warrant = replica().agreed.warrantOf("agreed/notes/y")!;
+  const wrong = { ...replica(), agreed: { ...replica().agreed, warrantOf: () => warrant } };
+  const look = (held: unknown) => {
+    const view = { state: founder.view.state, spores: founder.view.spores, primary: held };
+    const host = { name: founder.name, life: founder.life, view } as unknown as Host;
+    new AgreedChecker().check(host, world.nowMs, (what) => checkers.fail(founder, what));
+  };
+  look(replica());
+  assert.throws(() => look(wrong), /no certificate covers "agreed\/notes\/x" in a replica/);
 });
